@@ -1,0 +1,4 @@
+package command
+
+// commands maps the names of the multi-call binary to their functions.
+var commands = map[string]Run{}
