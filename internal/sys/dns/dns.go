@@ -16,7 +16,7 @@ import (
 var (
 	ErrNoHost  = errors.New("host not found")                                  // NXDOMAIN
 	ErrNoData  = errors.New("host found but no data record of requested type") // no such record
-	ErrInvalid = errors.New("malformed DNS reply or name")                     // not worth a retry: a definite "no"
+	ErrInvalid = errors.New("dns: malformed name or reply")                    // not worth a retry: a definite "no"
 )
 
 // MX is one mail exchanger; a null MX (RFC 7505) has Host "" or ".".
