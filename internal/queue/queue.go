@@ -89,6 +89,7 @@ type Meta struct {
 	NextAttempt time.Time
 	Attempts    int
 	Warned      bool // the delay warning was sent
+	Traced      bool // the report that Envelope.Trace asks for was sent
 	ForceExpire bool // postsuper -e
 	// Pending lists the indexes of recipients without a final answer.
 	Pending []int
@@ -105,6 +106,7 @@ type Change struct {
 	NextAttempt *time.Time
 	Attempts    *int
 	Warned      *bool
+	Traced      *bool
 	ForceExpire *bool
 	Done        []Done // results to record
 	Reported    bool   // the report on all Failed was handed in: forget them

@@ -57,6 +57,9 @@ type Client struct {
 	Port        string
 	Helo        string
 	Protocol    string // SMTP or ESMTP
+	// ServerAddress and ServerPort are our end of the connection, for the
+	// milter and policy attributes of the same names; only in Envelope.Client.
+	ServerAddress, ServerPort string
 }
 
 // Login is the SASL login of the submitting session.
