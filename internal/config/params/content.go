@@ -1,0 +1,33 @@
+package params
+
+// content are the parameters of content and its inspection.
+var content = []Param{
+	{Name: "body_checks"},
+	{Name: "body_checks_size_limit", Kind: Int, Default: "51200"},
+	{Name: "content_filter"},
+	{Name: "detect_8bit_encoding_header", Kind: Bool, Default: "yes"},
+	{Name: "disable_mime_input_processing", Kind: Bool, Default: "no"},
+	{Name: "disable_mime_output_conversion", Kind: Bool, Default: "no"},
+	{Name: "force_mime_input_conversion", Kind: Bool, Default: "no"},
+	{Name: "header_address_token_limit", Kind: Int, Default: "10240", Min: 1},
+	{Name: "header_checks"},
+	{Name: "header_from_format", Default: "standard"},
+	{Name: "header_size_limit", Kind: Int, Default: "102400", Min: 1},
+	{Name: "message_drop_headers", Default: "bcc, content-length, resent-bcc, return-path"},
+	{Name: "message_reject_characters"},
+	{Name: "message_size_limit", Kind: Long, Default: "10240000"},
+	{Name: "message_strip_characters"},
+	{Name: "mime_boundary_length_limit", Kind: Int, Default: "2048", Min: 1},
+	{Name: "mime_header_checks", Default: "$header_checks"},
+	{Name: "mime_nesting_limit", Kind: Int, Default: "100", Min: 1},
+	{Name: "nested_header_checks", Default: "$header_checks"},
+	{Name: "smtputf8_autodetect_classes", Default: "sendmail, verify"},
+	{Name: "smtputf8_enable", Kind: Bool, Default: "${{$compatibility_level} <level {1} ? {no} : {yes}}"},
+	{Name: "strict_7bit_headers", Kind: Bool, Default: "no"},
+	{Name: "strict_8bitmime", Kind: Bool, Default: "no"},
+	{Name: "strict_8bitmime_body", Kind: Bool, Default: "no"},
+	{Name: "strict_mailbox_ownership", Kind: Bool, Default: "yes"},
+	{Name: "strict_mime_encoding_domain", Kind: Bool, Default: "no"},
+	{Name: "strict_rfc821_envelopes", Kind: Bool, Default: "no"},
+	{Name: "strict_smtputf8", Kind: Bool, Default: "no"},
+}
