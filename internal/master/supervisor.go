@@ -1,0 +1,276 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"posthaste/internal/config"
+	"posthaste/internal/config/version"
+	"posthaste/internal/sys/lifecycle"
+	"posthaste/internal/sys/maillog"
+)
+
+// Times of the supervisor.
+const (
+	stopGrace  = 10 * time.Second // for sessions and deliveries at stop
+	readyLimit = 60 * time.Second // for the mail process to start
+)
+
+// Options are the circumstances of a run.
+type Options struct {
+	ConfigDir string
+	// Ready is told once whether the start went well; nil afterwards.
+	Ready func(error)
+	// Foreground keeps standard output for the log, as postfix start-fg does.
+	Foreground bool
+}
+
+// engine is the running mail system: in this process, or in children.
+type engine interface {
+	// configure makes a new configuration and its sockets take effect; it
+	// returns when they are in use. Running sessions go on as they are.
+	configure(ctx context.Context, open sockets, log *os.File) error
+	// stop ends sessions and deliveries within their grace.
+	stop()
+	// died is told when a part ended without being asked to; bury clears up
+	// behind it, so that configure starts it anew.
+	died() <-chan death
+	bury(death)
+}
+
+// supervisor is master(8).
+type supervisor struct {
+	options Options
+	layout  Layout
+	owner   Identity
+	snap    *config.Snapshot
+	open    sockets
+	engine  engine
+	group   *lifecycle.Group
+
+	logFile *os.File
+	sink    *maillog.File
+	log     *maillog.Logger
+}
+
+// Run starts the mail system and returns when it has stopped: on SIGTERM, on
+// SIGINT, or when ctx ends. SIGHUP reloads.
+func Run(ctx context.Context, o Options) error {
+	s := &supervisor{options: o, open: sockets{}, group: lifecycle.New(context.WithoutCancel(ctx), nil)}
+	defer s.group.Stop(time.Second)
+	lock, err := s.prepare()
+	if err == nil {
+		defer lock.Close()
+		err = s.start(ctx)
+	}
+	if o.Ready != nil {
+		o.Ready(err)
+	}
+	if err != nil {
+		s.log.Fatalf("%v", err)
+		s.flush()
+		return err
+	}
+	s.log.Infof("daemon started -- version %s, configuration %s", version.Mail, o.ConfigDir)
+	s.watch(ctx)
+	s.engine.stop()
+	s.closeSockets()
+	s.flush()
+	return nil
+}
+
+// prepare reads the configuration, makes directories, takes the lock and
+// opens the log.
+func (s *supervisor) prepare() (*os.File, error) {
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	if err := s.layout.Create(false); err != nil {
+		return nil, err
+	}
+	lock, err := Lock(s.layout.QueueDirectory)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openLog(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
+}
+
+func (s *supervisor) load() error {
+	snap, err := config.Load(s.options.ConfigDir)
+	if err != nil {
+		return err
+	}
+	var layout Layout
+	if err := snap.Main().Fill(&layout); err != nil {
+		return err
+	}
+	owner, err := layout.Owner()
+	if err != nil {
+		return err
+	}
+	s.snap, s.layout, s.owner = snap, layout, owner
+	return nil
+}
+
+func (s *supervisor) start(ctx context.Context) error {
+	wanted, err := endpoints(s.snap)
+	if err != nil {
+		return err
+	}
+	if err := s.open.update(wanted, s.owner); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		s.engine, err = newChildren(s)
+	} else {
+		s.engine, err = newInProcess(s)
+	}
+	if err != nil {
+		return err
+	}
+	return s.engine.configure(ctx, s.open, s.logFile)
+}
+
+// watch serves signals until it is time to stop.
+func (s *supervisor) watch(ctx context.Context) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case got := <-signals:
+			if got != syscall.SIGHUP {
+				s.log.Infof("terminating on signal %d", got)
+				return
+			}
+			if err := s.reload(ctx); err != nil {
+				s.log.Errorf("reload: %v; the former configuration stays in use", err)
+			}
+		case d := <-s.engine.died():
+			s.engine.bury(d)
+			if err := s.engine.configure(ctx, s.open, s.logFile); err != nil {
+				s.log.Warnf("restart: %v", err)
+			}
+		}
+	}
+}
+
+// reload takes a new configuration into use, or leaves everything as it was.
+func (s *supervisor) reload(ctx context.Context) error {
+	old := *s
+	if err := s.load(); err != nil {
+		return err
+	}
+	s.log.Infof("reload -- version %s, configuration %s", version.Mail, s.options.ConfigDir)
+	err := s.reopenLog()
+	if err == nil {
+		var wanted []endpoint
+		if wanted, err = endpoints(s.snap); err == nil {
+			err = s.open.update(wanted, s.owner)
+		}
+	}
+	if err == nil {
+		err = s.engine.configure(ctx, s.open, s.logFile)
+	}
+	if err != nil {
+		s.snap, s.layout, s.owner = old.snap, old.layout, old.owner
+	}
+	return err
+}
+
+func (s *supervisor) closeSockets() {
+	for _, open := range s.open {
+		open.file.Close()
+	}
+}
+
+// logSettings are what says where the log goes.
+type logSettings struct {
+	File     string `param:"maillog_file"`
+	Prefixes string `param:"maillog_file_prefixes"`
+	Facility string `param:"syslog_facility"`
+	Name     string `param:"syslog_name"`
+	Mode     string `param:"maillog_file_permissions"`
+}
+
+// openLog opens maillog_file, or leaves the log to syslog.
+func (s *supervisor) openLog() error {
+	file, sink, name, err := openLogFile(s.snap)
+	if err != nil {
+		return err
+	}
+	s.logFile = file
+	if file != nil {
+		host, _ := os.Hostname()
+		s.sink = maillog.NewFile(file, shortHost(host))
+		s.group.Go("log", s.sink.Run)
+		sink = s.sink
+	}
+	s.log = maillog.New(sink, name+"/master", os.Getpid(), nil)
+	return nil
+}
+
+// reopenLog opens the log file anew: it may have been renamed or rotated.
+func (s *supervisor) reopenLog() error {
+	file, _, _, err := openLogFile(s.snap)
+	if err != nil || file == nil {
+		return err
+	}
+	old := s.logFile
+	s.logFile = file
+	if s.sink == nil {
+		return errors.New("maillog_file was set while the system runs: stop and start it")
+	}
+	s.sink.Replace(file)
+	if old != nil && old != os.Stdout {
+		old.Close()
+	}
+	return nil
+}
+
+func (s *supervisor) flush() {
+	if s.sink != nil {
+		s.sink.Flush()
+	}
+}
+
+// openLogFile opens where a configuration wants its log: a file, or syslog.
+func openLogFile(snap *config.Snapshot) (*os.File, maillog.Sink, string, error) {
+	var c logSettings
+	if err := snap.Main().Fill(&c); err != nil {
+		return nil, nil, "", err
+	}
+	switch c.File {
+	case "":
+		sink, err := maillog.NewSyslog("/dev/log", c.Facility)
+		if err != nil {
+			err = fmt.Errorf("file %s/main.cf: parameter syslog_facility: %w", snap.Dir(), err)
+		}
+		return nil, sink, c.Name, err
+	case "/dev/stdout":
+		return os.Stdout, nil, c.Name, nil
+	}
+	if !allowedPrefix(c.File, c.Prefixes) {
+		return nil, nil, "", fmt.Errorf("maillog_file: %s does not start with a prefix of maillog_file_prefixes (%s)", c.File, c.Prefixes)
+	}
+	mode := os.FileMode(0o600)
+	if _, err := fmt.Sscanf(c.Mode, "%o", &mode); c.Mode != "" && err != nil {
+		return nil, nil, "", fmt.Errorf("maillog_file_permissions: %q is not an octal number", c.Mode)
+	}
+	file, err := os.OpenFile(c.File, os.O_WRONLY|os.O_APPEND|os.O_CREATE, mode)
+	if err != nil {
+		return nil, nil, "", fmt.Errorf("maillog_file: %w", err)
+	}
+	return file, nil, c.Name, nil
+}
