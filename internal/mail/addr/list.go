@@ -110,7 +110,7 @@ func (l *List) Lines() []string {
 }
 
 func spaceBetween(k, next kind) bool {
-	return next == '<' || (next.isWord() && (k.isWord() || k == groupStart))
+	return next == '<' || k == groupStart || (next.isWord() && k.isWord())
 }
 
 // external appends the address as it is written in a header.
@@ -188,28 +188,51 @@ func (p *parser) angle(t token) {
 	}
 	inside := p.tokens[open+1 : p.end-1]
 	p.take(t)
-	if len(inside) > 0 {
-		p.add(newMailbox(inside))
+	words := p.comments(inside)
+	if len(words) > 0 {
+		p.add(newMailbox(words))
 	}
 	p.end = open + 1
 	p.take(p.tokens[open])
 	p.phrase()
+	if p.end > 0 && p.tokens[p.end-1].kind == ':' && !p.group {
+		p.take(p.tokens[p.end-1])
+	}
+}
+
+// comments moves the comments of one address behind it and returns the rest.
+func (p *parser) comments(tokens []token) []token {
+	var words []token
+	for _, t := range tokens {
+		if t.kind != comment {
+			words = append(words, t)
+		}
+	}
+	for i := len(tokens) - 1; i >= 0; i-- {
+		if tokens[i].kind == comment {
+			p.out = append(p.out, node{token: tokens[i]})
+		}
+	}
+	return words
 }
 
 func (p *parser) groupStart() {
 	p.take(token{kind: groupStart})
 	p.group = false
-	p.phrase()
+	for p.phrase(); p.end > 0 && p.tokens[p.end-1].kind == ':'; p.phrase() {
+		p.take(p.tokens[p.end-1])
+	}
 }
 
 // phrase reads the words in front of "<" or of a group's ":".
 func (p *parser) phrase() {
 	for p.end > 0 {
-		t := p.tokens[p.end-1]
-		if t.kind == ',' || t.kind == ';' || t.kind == '>' || (t.kind == ':' && p.group) {
+		switch t := p.tokens[p.end-1]; t.kind {
+		case ',', ';', '>', ':':
 			return
+		default:
+			p.take(t)
 		}
-		p.take(t)
 	}
 }
 
@@ -218,7 +241,6 @@ func (p *parser) phrase() {
 // move behind them.
 func (p *parser) run() {
 	start := p.end
-	var words, comments []token
 	for start > 0 {
 		t := p.tokens[start-1]
 		if t.kind == ',' || t.kind == ';' || t.kind == '>' || (t.kind == ':' && p.group) {
@@ -226,17 +248,8 @@ func (p *parser) run() {
 		}
 		start--
 	}
-	for _, t := range p.tokens[start:p.end] {
-		if t.kind == comment {
-			comments = append(comments, t)
-		} else {
-			words = append(words, t)
-		}
-	}
+	words := p.comments(p.tokens[start:p.end])
 	p.end = start
-	for i := len(comments) - 1; i >= 0; i-- {
-		p.out = append(p.out, node{token: comments[i]})
-	}
 	p.addresses(words)
 	if len(words) > 0 && start > 0 && p.tokens[start-1].kind != ',' && p.tokens[start-1].kind != ':' && p.closed(start) {
 		p.out = append(p.out, node{token: token{kind: ','}})

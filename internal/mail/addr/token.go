@@ -22,9 +22,9 @@ type token struct {
 	text string
 }
 
-// operators are tokens of one character; "%" and "!" are among them because
-// routing by them joins two words (RFC 1123 §5.2.16).
-const operators = "()<>@,;:.%!\"[]"
+// operators are tokens of one character; "%", "!" and "|" are among them
+// because routing by them joins two words (RFC 1123 §5.2.16).
+const operators = "()<>@,;:.%!|\"[]"
 
 // scan divides header text into at most limit tokens; what follows is lost
 // (postconf(5) header_address_token_limit). Line ends count as white space,
@@ -48,17 +48,29 @@ func scan(text string, limit int) []token {
 		case '[':
 			t.kind = literal
 			t.text, i = scanEnclosed(text, i+1, ']')
-		case '<', '>', '@', ',', ';', ':', '.', '%', '!', ')', ']':
+		case '<', '>', '@', ',', ';', ':', '.', '%', '!', '|', ')', ']':
 			t.kind = kind(c)
 			i++
 		default:
-			t.kind = atom
 			i = scanAtom(text, i)
-			t.text = text[start:i]
+			t = newAtom(text[start:i])
 		}
 		tokens = append(tokens, t)
 	}
 	return tokens
+}
+
+// newAtom is an atom, or the quoted string that stands for it when it has
+// escaped characters.
+func newAtom(text string) token {
+	if strings.IndexByte(text, '\\') < 0 {
+		return token{kind: atom, text: text}
+	}
+	text = unquoteText(text)
+	if text == "" || IsDotString(text) {
+		return token{kind: atom, text: text}
+	}
+	return token{kind: quoted, text: text}
 }
 
 func scanAtom(text string, i int) int {
@@ -156,9 +168,7 @@ func (t token) external(b *strings.Builder) {
 // internal appends the token as part of an address in internal form.
 func (t token) internal(b *strings.Builder) {
 	switch t.kind {
-	case atom:
-		b.WriteString(unquoteText(t.text))
-	case quoted:
+	case atom, quoted:
 		b.WriteString(t.text)
 	case comment:
 	default:
