@@ -11,6 +11,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -259,18 +260,31 @@ func (v *View) String(name string) (string, error) {
 func (v *View) evaluate(name string) (string, error) {
 	raw, ok, err := v.lookup(name)
 	if err != nil {
-		return "", v.fail(name, "%s", err)
+		return "", v.failedDefault(name, err)
 	}
 	if !ok || !strings.Contains(raw, "$") {
 		return raw, nil
 	}
 	value, err := v.Expander().Expand(raw)
+	var bad *ParamError
+	if errors.As(err, &bad) {
+		return "", bad // of a default that is computed from others
+	}
 	if err != nil {
-		bad := v.fail(name, "dict mail_dict: macro processing error")
+		bad := v.fail(name, "dictionary mail_dict: macro processing error")
 		bad.Warnings = append(bad.Warnings, err.Error())
 		return "", bad
 	}
 	return value, nil
+}
+
+// failedDefault is an error in computing a default.
+func (v *View) failedDefault(name string, err error) error {
+	var bad *ParamError
+	if errors.As(err, &bad) {
+		return bad
+	}
+	return v.fail(name, "%s", err)
 }
 
 // ParamError is a parameter whose value cannot be used.

@@ -245,5 +245,5 @@ func styleBits(style string, p netip.Prefix) (int, error) {
 		}
 		return 32, nil
 	}
-	return 0, fmt.Errorf("unknown mynetworks_style value \"%s\"", style)
+	return 0, fmt.Errorf("unknown mynetworks mask style value \"%[1]s\" in \"%[1]s\"", style)
 }

@@ -13,9 +13,7 @@ func (s *Snapshot) validate() error {
 		return err
 	}
 	if _, err := macro.ParseLevel(level); err != nil {
-		bad := s.view.fail("compatibility_level", "invalid compatibility level: %s", level)
-		bad.Warnings = append(bad.Warnings, err.Error())
-		return bad
+		return s.view.fail("compatibility_level", "%s", err)
 	}
 	for _, name := range []string{"myhostname", "mydomain"} {
 		if err := s.view.checkHostname(name); err != nil {
@@ -35,7 +33,7 @@ func (v *View) Level() (macro.Level, error) {
 }
 
 func (v *View) checkHostname(name string) error {
-	value, err := v.String(name)
+	value, err := v.text(name, false)
 	if err != nil {
 		return err
 	}

@@ -119,7 +119,7 @@ func ParseSeconds(text string, unit byte) (seconds int, ok bool) {
 		return 0, false
 	}
 	if last := digits[len(digits)-1]; last < '0' || last > '9' {
-		digits, unit = digits[:len(digits)-1], last|0x20
+		digits, unit = digits[:len(digits)-1], last
 	}
 	n, err := strconv.ParseInt(digits, 10, 32)
 	if err != nil || n < 0 {

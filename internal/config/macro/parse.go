@@ -246,3 +246,41 @@ func (s *ByteSet) Filter(text string) string {
 	}
 	return text
 }
+
+// Names hands over every name that text refers to, in the branches of
+// conditions, too, and the text that each expansion would look into. The
+// error is that of the first syntax error; names before it were handed over.
+func Names(text string, visit func(name string)) error {
+	return names(text, visit, 0)
+}
+
+func names(text string, visit func(string), depth int) error {
+	if strings.IndexByte(text, '$') < 0 {
+		return nil
+	}
+	if depth > maxNesting {
+		return syntaxf("unreasonable macro call nesting: \"%s\"", text)
+	}
+	return Parse(text, func(piece Piece) error {
+		if !piece.Reference {
+			return nil
+		}
+		ref, err := parseReference(piece.Text)
+		if err != nil {
+			return err
+		}
+		inner := []string{ref.ifSet, ref.ifEmpty}
+		switch {
+		case ref.relation != nil:
+			inner = append([]string{ref.relation.left, ref.relation.right}, inner...)
+		case !ref.call:
+			visit(ref.name)
+		}
+		for _, part := range inner {
+			if err := names(part, visit, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -8,6 +8,7 @@
 package mastercf
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,10 +31,15 @@ type Service struct {
 	Wakeup  string // "-", "60", "1000?"
 	MaxProc string // "-", "0", ...
 	Command string // the program, as written
-	Args    []string
-	Options []maincf.Setting // the -o settings in order, later ones count
-	Path    string
-	Line    int
+	// Args are what follows the command, in one form: "-o" and "name=value"
+	// are two words, and braces around a word are removed.
+	Args []string
+	// Options are the -o settings in order; later ones count.
+	Options []maincf.Setting
+	// Warnings are oddities in Args, such as unbalanced braces.
+	Warnings []string
+	Path     string
+	Line     int
 }
 
 // Program is the base name of the command.
@@ -114,9 +120,16 @@ func Read(from io.Reader, path string) (*File, error) {
 		}
 		service, err := ParseService(line.Text)
 		if err != nil {
-			return nil, &Error{Path: path, Line: line.Number, Text: err.Error()}
+			bad := &Error{Path: path, Line: line.Number, Text: err.Error()}
+			if errors.Is(err, ErrFieldCount) {
+				bad.Text = fmt.Sprintf("file %s: line %d: %s", path, line.Number, err)
+			}
+			return nil, bad
 		}
 		service.Path, service.Line = path, line.Number
+		for _, text := range service.Warnings {
+			f.Warnings = append(f.Warnings, "master.cf: "+text)
+		}
 		f.Services = append(f.Services, *service)
 	}
 }
@@ -139,27 +152,25 @@ var Fields = [...]string{"service", "type", "private", "unprivileged", "chroot",
 
 // ParseService reads one logical line. The error has Postfix's words.
 func ParseService(text string) (*Service, error) {
-	words, err := splitWords(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w in \"%s\"", err, text)
-	}
+	words := splitWords(text)
 	if len(words) < len(Fields) {
-		return nil, fmt.Errorf("bad field count in \"%s\"", text)
+		return nil, ErrFieldCount
 	}
 	s := &Service{Name: words[0], Type: words[1], Private: words[2], Unpriv: words[3],
 		Chroot: words[4], Wakeup: words[5], MaxProc: words[6], Command: words[7]}
 	if err := s.check(text); err != nil {
 		return nil, err
 	}
-	if err := s.arguments(words[8:]); err != nil {
-		return nil, fmt.Errorf("%w in \"%s\"", err, text)
-	}
+	s.SetArgs(words[len(Fields):])
 	return s, nil
 }
 
+// ErrFieldCount is a line with too few columns.
+var ErrFieldCount = errors.New("bad field count")
+
 func (s *Service) check(text string) error {
 	invalid := func(field, value string) error {
-		return fmt.Errorf("invalid %s field \"%s\" in \"%s\"", field, value, text)
+		return fmt.Errorf("invalid %s field \"%s\" in \"%s\"", field, value, strings.ReplaceAll(text, "\n", " "))
 	}
 	switch {
 	case !knownType(s.Type):
@@ -170,7 +181,7 @@ func (s *Service) check(text string) error {
 		return invalid("unprivileged", s.Unpriv)
 	case !yesNo(s.Chroot):
 		return invalid("chroot", s.Chroot)
-	case s.Wakeup != "-" && !isNumber(strings.TrimSuffix(s.Wakeup, "?")):
+	case s.Wakeup != "-" && s.Wakeup != "-?" && !isNumber(strings.TrimSuffix(s.Wakeup, "?")):
 		return invalid("wakeup", s.Wakeup)
 	case s.MaxProc != "-" && !isNumber(s.MaxProc):
 		return invalid("process_limit", s.MaxProc)
@@ -188,94 +199,7 @@ func knownType(text string) bool {
 
 func yesNo(text string) bool { return text == "-" || text == "y" || text == "n" }
 
+// isNumber tells whether text is digits; an empty field counts, as "?" does.
 func isNumber(text string) bool {
-	n, err := strconv.Atoi(text)
-	return err == nil && n >= 0 && text[0] != '+'
-}
-
-// splitWords cuts a line at white space; a word in braces keeps what is in it.
-func splitWords(text string) ([]string, error) {
-	var words []string
-	for {
-		text = strings.TrimLeft(text, blanks)
-		if text == "" {
-			return words, nil
-		}
-		end := strings.IndexAny(text, blanks)
-		if len(words) >= len(Fields) && text[0] == '{' {
-			if end = matchingBrace(text); end < 0 {
-				return nil, fmt.Errorf("missing '}'")
-			}
-			if rest := text[end:]; rest != "" && !strings.ContainsRune(blanks, rune(rest[0])) {
-				return nil, fmt.Errorf("syntax error after '}'")
-			}
-		}
-		if end < 0 {
-			end = len(text)
-		}
-		words, text = append(words, text[:end]), text[end:]
-	}
-}
-
-// matchingBrace is the index behind the brace that closes the first byte, or -1.
-func matchingBrace(text string) int {
-	level := 0
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '{':
-			level++
-		case '}':
-			if level--; level == 0 {
-				return i + 1
-			}
-		}
-	}
-	return -1
-}
-
-// unbrace removes the braces of a word and the white space inside of them.
-func unbrace(word string) string {
-	if strings.HasPrefix(word, "{") && strings.HasSuffix(word, "}") {
-		return strings.Trim(word[1:len(word)-1], blanks)
-	}
-	return word
-}
-
-// arguments sorts the words behind the command into -o settings and others.
-func (s *Service) arguments(words []string) error {
-	s.Args = words
-	for i := 0; i < len(words); i++ {
-		word := unbrace(words[i])
-		if !strings.HasPrefix(word, "-") || word == "-" || word == "--" {
-			return nil // operands: what follows is the program's own
-		}
-		if !strings.HasPrefix(word, "-o") {
-			continue
-		}
-		value := word[2:]
-		if value == "" {
-			if i++; i >= len(words) {
-				return nil
-			}
-			value = words[i]
-		}
-		setting, err := parseOption(value)
-		if err != nil {
-			return err
-		}
-		s.Options = append(s.Options, setting)
-	}
-	return nil
-}
-
-// parseOption reads "name=value" or "{ name = value }".
-func parseOption(word string) (maincf.Setting, error) {
-	if strings.HasPrefix(word, "{") {
-		return maincf.ParseSetting(unbrace(word))
-	}
-	name, value, ok := strings.Cut(word, "=")
-	if !ok {
-		return maincf.Setting{}, fmt.Errorf("missing '=' after attribute name: \"%s\"", word)
-	}
-	return maincf.Setting{Name: name, Value: value}, nil
+	return strings.Trim(text, "0123456789") == ""
 }
