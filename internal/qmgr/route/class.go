@@ -142,7 +142,7 @@ func (q *query) find(find Finder, param, key string) (value string, found bool, 
 	value, found, err = find(q.ctx, key)
 	if err != nil {
 		q.r.log.Warnf("%s lookup failure", param)
-		return "", false, fmt.Errorf("%s: %w", param, err)
+		return "", false, err
 	}
 	return value, found, nil
 }

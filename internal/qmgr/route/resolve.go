@@ -33,6 +33,8 @@ type Config struct {
 	HelpfulWarnings      bool   `param:"helpful_warnings"`
 	SMTPUTF8             bool   `param:"smtputf8_enable"`
 	RecipientDelimiter   string `param:"recipient_delimiter"`
+	OwnerRequest         bool   `param:"owner_request_special"`
+	DoubleBounce         string `param:"double_bounce_sender"`
 	NullTransportKey     string `param:"empty_address_default_transport_maps_lookup_key"`
 	NullRelayhostKey     string `param:"empty_address_relayhost_maps_lookup_key"`
 
@@ -190,7 +192,7 @@ func (r *Resolver) stripLocal(ctx context.Context, rcpt addr.Address) (f form, l
 		}
 		if f.has {
 			if f.domain != "" {
-				ours, err := r.isLocal(ctx, f.domain)
+				ours, err := r.IsLocal(ctx, f.domain)
 				if err != nil {
 					return form{}, false, err
 				}
@@ -242,9 +244,9 @@ func (r *Resolver) nextHop(f form) (next form, more bool) {
 	return f, false
 }
 
-// isLocal reports whether a domain is in mydestination, or an address literal
-// of ours.
-func (r *Resolver) isLocal(ctx context.Context, domain string) (bool, error) {
+// IsLocal reports whether a domain is in mydestination, or an address literal
+// of ours (inet_interfaces, proxy_interfaces).
+func (r *Resolver) IsLocal(ctx context.Context, domain string) (bool, error) {
 	if n := len(domain); n > 0 && domain[n-1] == '.' {
 		domain = domain[:n-1]
 	}
@@ -273,7 +275,7 @@ func (r *Resolver) checkDomain(ctx context.Context, f form) (_ form, valid, loca
 		return f, false, false, nil
 	}
 	f.domain = "[" + f.domain + "]"
-	local, err = r.isLocal(ctx, f.domain)
+	local, err = r.IsLocal(ctx, f.domain)
 	return f, true, local, err
 }
 
@@ -284,7 +286,7 @@ func (r *Resolver) match(ctx context.Context, m Matcher, param, domain string) (
 	ok, err := m.Match(ctx, domain)
 	if err != nil {
 		r.log.Warnf("%s lookup failure", param)
-		return false, fmt.Errorf("%s: %w", param, err)
+		return false, err
 	}
 	return ok, nil
 }
