@@ -32,8 +32,12 @@ func (r reply) text() string { return strings.Join(r.lines, " ") }
 
 func (r reply) ok() bool { return r.code >= 200 && r.code < 300 }
 
-// status is the reply as an answer about a recipient.
+// status is the reply as an answer about a recipient. A 3xx reply out of place
+// is no definite "no".
 func (r reply) status() dsn.Status {
+	if r.code >= 300 && r.code < 400 {
+		return dsn.New(450, "4.5.0", r.text())
+	}
 	enhanced, _ := dsn.SplitEnhanced(r.body())
 	if enhanced == "" || enhanced[0]-'0' != byte(r.code/100) {
 		return dsn.New(r.code, "0.0.0", r.text())
