@@ -190,7 +190,7 @@ func (d *delivery) attempt(ctx context.Context, t target) bool {
 			d.keepUnanswered(rcpts)
 		}
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil { // when we were cut off, the host is not to blame
 		d.siteFailed(s, err)
 	}
 	return true
