@@ -223,7 +223,7 @@ func (r *Resolver) nextHop(f form) (next form, more bool) {
 	}
 	bang := r.cfg.Rewrite.SwapBangPath && strings.Contains(f.local, "!")
 	percent := r.cfg.Rewrite.PercentHack && strings.Contains(f.local, "%")
-	if isDotString(f.local) {
+	if addr.IsDotString(f.local) {
 		return f, bang || percent
 	}
 	if !r.cfg.ResolveDequoted {
@@ -257,7 +257,7 @@ func (r *Resolver) IsLocal(ctx context.Context, domain string) (bool, error) {
 	if ours || err != nil {
 		return ours, err
 	}
-	ip, ok := literal(domain)
+	ip, ok := addr.ParseLiteral(domain)
 	return ok && r.tables.Own != nil && r.tables.Own(ip), nil
 }
 
@@ -265,10 +265,10 @@ func (r *Resolver) IsLocal(ctx context.Context, domain string) (bool, error) {
 // literal with resolve_numeric_domain.
 func (r *Resolver) checkDomain(ctx context.Context, f form) (_ form, valid, local bool, err error) {
 	if strings.HasPrefix(f.domain, "[") {
-		_, ok := literal(f.domain)
+		_, ok := addr.ParseLiteral(f.domain)
 		return f, ok, false, nil
 	}
-	if validHostname(f.domain, r.cfg.SMTPUTF8) {
+	if addr.ValidHostname(f.domain) && (r.cfg.SMTPUTF8 || addr.Address(f.domain).IsASCII()) {
 		return f, true, false, nil
 	}
 	if _, err := netip.ParseAddr(f.domain); err != nil || !r.cfg.ResolveNumericDomain {

@@ -85,7 +85,7 @@ func (r *Rewriter) rewrite(where string, f form) form {
 // addDomain turns a form without "@" into one with it: the site of a bang
 // path, else that of a percent form, else origin.
 func (r *Rewriter) addDomain(f form, origin string) form {
-	if isDotString(f.local) {
+	if addr.IsDotString(f.local) {
 		if site, user, ok := strings.Cut(f.local, "!"); ok && r.cfg.SwapBangPath {
 			return form{user, site, true}
 		}
@@ -121,18 +121,4 @@ func stripSourceRoute(a addr.Address) addr.Address {
 		}
 	}
 	return addr.Address(rest)
-}
-
-// isDotString reports whether a local part needs no quotes (RFC 5321 §4.1.2
-// Dot-string; characters beyond ASCII count as atom text, RFC 6531 §3.3).
-func isDotString(local string) bool {
-	if local == "" || local[0] == '.' || local[len(local)-1] == '.' || strings.Contains(local, "..") {
-		return false
-	}
-	for i := 0; i < len(local); i++ {
-		if c := local[i]; c <= ' ' || c == 0x7f || strings.IndexByte("()<>@,;:\\\"[]", c) >= 0 {
-			return false
-		}
-	}
-	return true
 }
