@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/sys/strerror"
+	"posthaste/internal/wire/smtpproto"
 )
 
 // features of a server, from its EHLO reply.
@@ -102,7 +104,7 @@ func (s *session) greet() error {
 		if r.ok() {
 			return s.secure()
 		}
-		if r.code == 421 {
+		if r.Code == 421 {
 			return s.refused(r, false)
 		}
 	}
@@ -123,7 +125,7 @@ func (s *session) hello(verb, name string) (reply, error) {
 	}
 	s.features = features{}
 	if r.ok() && verb != "HELO" {
-		s.features = parseFeatures(r.lines, s.agent.config.DiscardKeywords)
+		s.features = parseFeatures(r.Lines, s.agent.config.DiscardKeywords)
 	}
 	return r, nil
 }
@@ -132,13 +134,10 @@ func (s *session) hello(verb, name string) (reply, error) {
 func parseFeatures(lines []string, discard string) features {
 	f := features{esmtp: true, keywords: map[string]string{}}
 	ignored := strings.FieldsFunc(strings.ToUpper(discard), func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
-	for _, line := range lines[1:] {
-		if len(line) < 5 {
-			continue
-		}
-		keyword, arguments, _ := strings.Cut(line[4:], " ")
+	for _, line := range lines[min(1, len(lines)):] {
+		keyword, arguments, _ := strings.Cut(line, " ")
 		keyword = strings.ToUpper(keyword)
-		if !contains(ignored, keyword) {
+		if !slices.Contains(ignored, keyword) {
 			f.keywords[keyword] = arguments
 		}
 	}
@@ -146,15 +145,6 @@ func parseFeatures(lines []string, discard string) features {
 		f.sizeLimit = n
 	}
 	return f
-}
-
-func contains(words []string, word string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // refused is a host that does not want to talk to us.
@@ -183,7 +173,7 @@ func (s *session) broken(err error, phase string) error {
 	switch {
 	case isTimeout(err):
 		status = dsn.Newf(450, "4.4.2", "conversation with %s timed out while %s", s.where, phase)
-	case errors.Is(err, errProtocol):
+	case errors.Is(err, smtpproto.ErrSyntax), errors.Is(err, smtpproto.ErrEndless):
 		status = dsn.Newf(450, "4.5.0", "Protocol error: host %s sent an invalid reply while %s", s.where, phase).
 			WithRemote(dsn.Remote{DiagType: "x-unix", Diag: "Protocol error in SMTP server reply"})
 	}

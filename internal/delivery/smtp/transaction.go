@@ -9,6 +9,7 @@ import (
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/qmgr/transport"
+	"posthaste/internal/wire/smtpproto"
 )
 
 // window is how many commands are under way at once with PIPELINING: replies
@@ -96,7 +97,7 @@ func (t *transaction) takeRcpt(rcpt transport.Recipient, r reply) {
 
 func (t *transaction) takeData(r reply) {
 	switch {
-	case r.code == 354:
+	case r.Code == 354:
 		t.dataOK = true
 	case len(t.accepted) > 0:
 		t.delivery.failAll(t.session, t.accepted, t.inReply(r, "DATA command"))
@@ -154,20 +155,27 @@ func (t *transaction) content() error {
 	c := t.agent.config
 	if len(t.accepted) > 0 {
 		t.conn.within(c.DataXferTimeout)
-		paced := pacedWriter{t.conn, c.DataXferTimeout}
-		t.conn.out.Reset(paced)
-		err := sendContent(t.conn.out, t.delivery.request.Open(), c.LineLimit)
-		if flushed := t.conn.out.Flush(); err == nil {
-			err = flushed
+		if err := t.conn.out.Flush(); err != nil {
+			return t.cutOff(err)
 		}
-		t.conn.out.Reset(t.conn)
+		t.conn.out.Reset(pacedWriter{t.conn, c.DataXferTimeout})
+		defer func() { t.conn.out.Reset(t.conn) }()
+		data := smtpproto.NewDataWriter(t.conn.out, c.LineLimit)
+		err := sendContent(data, t.delivery.request.Open())
+		if err == nil {
+			err = data.Close()
+		}
+		if err == nil {
+			err = t.conn.out.Flush()
+		}
 		if err != nil {
 			return t.cutOff(err)
 		}
+	} else {
+		t.conn.command(".")
 	}
 	const phase = "sending end of data -- message may be sent more than once"
 	t.conn.within(c.DataDoneTimeout)
-	t.conn.command(".")
 	if !t.agent.lmtp || len(t.accepted) == 0 {
 		r, err := t.conn.receive()
 		if err != nil {
@@ -239,10 +247,10 @@ func (t *transaction) mailCommand() string {
 	}
 	if t.has("DSN") {
 		if e.EnvID != "" {
-			b.WriteString(" ENVID=" + xtext(e.EnvID))
+			b.WriteString(" ENVID=" + smtpproto.EncodeXtext(e.EnvID))
 		}
 		if e.Return != envelope.ReturnDefault {
-			b.WriteString(" RET=" + map[envelope.Return]string{envelope.ReturnFull: "FULL", envelope.ReturnHeaders: "HDRS"}[e.Return])
+			b.WriteString(" RET=" + smtpproto.FormatReturn(e.Return))
 		}
 	}
 	if t.has("SMTPUTF8") && t.delivery.needsUTF8() {
@@ -259,41 +267,12 @@ func (t *transaction) rcptCommand(r envelope.Recipient) string {
 	switch {
 	case r.ORCPT != "":
 		kind, address, _ := strings.Cut(r.ORCPT, ";")
-		command += " ORCPT=" + kind + ";" + xtext(address)
+		command += " ORCPT=" + kind + ";" + smtpproto.EncodeXtext(address)
 	case r.Original != "":
-		command += " ORCPT=rfc822;" + xtext(r.Original.External())
+		command += " ORCPT=rfc822;" + smtpproto.EncodeXtext(r.Original.External())
 	}
 	if r.Notify != 0 {
-		command += " NOTIFY=" + notifyText(r.Notify)
+		command += " NOTIFY=" + smtpproto.FormatNotify(r.Notify)
 	}
 	return command
-}
-
-func notifyText(n envelope.Notify) string {
-	if n&envelope.NotifyNever != 0 {
-		return "NEVER"
-	}
-	var words []string
-	for _, w := range []struct {
-		bit  envelope.Notify
-		word string
-	}{{envelope.NotifySuccess, "SUCCESS"}, {envelope.NotifyFailure, "FAILURE"}, {envelope.NotifyDelay, "DELAY"}} {
-		if n&w.bit != 0 {
-			words = append(words, w.word)
-		}
-	}
-	return strings.Join(words, ",")
-}
-
-// xtext encodes a DSN parameter (RFC 3461 §4).
-func xtext(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == '+' || c == '=' {
-			fmt.Fprintf(&b, "+%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }
