@@ -1,4 +1,6 @@
 package command
 
 // commands maps the names of the multi-call binary to their functions.
-var commands = map[string]Run{}
+var commands = map[string]Run{
+	"postconf": Postconf,
+}

@@ -128,6 +128,9 @@ func (s *Snapshot) Services() []mastercf.Service {
 // Service is the view of one service: with its -o settings and its name.
 func (s *Snapshot) Service(service mastercf.Service) (*View, error) {
 	v := s.newView(&service)
+	if bad := service.BadOption(); bad != "" {
+		return nil, &ParamError{File: service.Path, Line: service.Line, Text: bad}
+	}
 	for _, name := range []string{"myhostname", "mydomain"} {
 		if _, ok := v.options[name]; ok {
 			if err := v.checkHostname(name); err != nil {
@@ -137,6 +140,9 @@ func (s *Snapshot) Service(service mastercf.Service) (*View, error) {
 	}
 	return v, nil
 }
+
+// ViewOf is Service without any check: for showing what is there.
+func (s *Snapshot) ViewOf(service mastercf.Service) *View { return s.newView(&service) }
 
 // MainFile is main.cf as read. It is shared and must not be changed.
 func (s *Snapshot) MainFile() *maincf.File { return s.main }
@@ -265,17 +271,7 @@ func (v *View) evaluate(name string) (string, error) {
 	if !ok || !strings.Contains(raw, "$") {
 		return raw, nil
 	}
-	value, err := v.Expander().Expand(raw)
-	var bad *ParamError
-	if errors.As(err, &bad) {
-		return "", bad // of a default that is computed from others
-	}
-	if err != nil {
-		bad := v.fail(name, "dictionary mail_dict: macro processing error")
-		bad.Warnings = append(bad.Warnings, err.Error())
-		return "", bad
-	}
-	return value, nil
+	return v.Expand(name, raw)
 }
 
 // failedDefault is an error in computing a default.
@@ -312,4 +308,28 @@ func (e *ParamError) At() string {
 func (v *View) fail(name, format string, args ...any) *ParamError {
 	s, path, _ := v.setting(name)
 	return &ParamError{File: path, Line: s.Line, Param: name, Text: fmt.Sprintf(format, args...)}
+}
+
+// Value is Raw with the error of a default that cannot be computed.
+func (v *View) Value(name string) (string, error) {
+	value, _, err := v.lookup(name)
+	if err != nil {
+		return "", v.failedDefault(name, err)
+	}
+	return value, nil
+}
+
+// Expand expands text as the value of the named parameter.
+func (v *View) Expand(name, text string) (string, error) {
+	value, err := v.Expander().Expand(text)
+	var bad *ParamError
+	if errors.As(err, &bad) {
+		return "", bad // of a default that is computed from others
+	}
+	if err != nil {
+		bad = v.fail(name, "dictionary mail_dict: macro processing error")
+		bad.Warnings = append(bad.Warnings, err.Error())
+		return "", bad
+	}
+	return value, nil
 }

@@ -106,7 +106,8 @@ type scope struct {
 	path    string
 }
 
-// Analyse finds out which names are used. The error is a *ParamError.
+// Analyse finds out which names are used. The error is a *ParamError; what was
+// found before it is in the result.
 func Analyse(s *Snapshot, depth Depth) (*Usage, error) {
 	u := &Usage{snapshot: s, depth: depth, global: make(map[string]bool), classes: make(map[string]bool),
 		dropped: make(map[string]bool), visited: make(map[string]struct{})}
@@ -120,12 +121,12 @@ func Analyse(s *Snapshot, depth Depth) (*Usage, error) {
 	}
 	for _, sc := range u.scopes {
 		if err := u.scan(sc); err != nil {
-			return nil, err
+			return u, err
 		}
 	}
 	main := &scope{view: s.view, path: s.main.Path, options: s.explicit()}
 	if err := u.defaults(main); err != nil {
-		return nil, err
+		return u, err
 	}
 	return u, u.scan(main)
 }
@@ -262,11 +263,9 @@ func (u *Usage) use(name string, sc *scope, quiet bool) {
 
 // tables looks for table:name in a value, and marks name_setting as used.
 func (u *Usage) tables(setting maincf.Setting, sc *scope) error {
-	value, err := sc.view.Expander().Expand(setting.Value)
+	value, err := sc.view.Expand(setting.Name, setting.Value)
 	if err != nil {
-		bad := sc.view.fail(setting.Name, "dictionary mail_dict: macro processing error")
-		bad.Warnings = append(bad.Warnings, err.Error())
-		return bad
+		return err
 	}
 	u.tableWords(value, sc, 0)
 	return nil
@@ -364,6 +363,11 @@ func contains(list []string, name string) bool {
 // UserDefined are the user's own names of main.cf that something uses, sorted.
 func (u *Usage) UserDefined() []string {
 	var names []string
+	for _, setting := range u.snapshot.explicit() {
+		if params.Legacy(setting.Name) {
+			u.global[setting.Name] = true
+		}
+	}
 	for name := range u.global {
 		if _, builtin := u.snapshot.Param(name); !builtin && !u.dropped[name] {
 			names = append(names, name)
