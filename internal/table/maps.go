@@ -97,7 +97,9 @@ func (m *Maps) find(ctx context.Context, key string, kind keyKind) (string, bool
 // failed logs the two lines of Postfix about a failed lookup: the reason, and
 // which key it was.
 func (m *Maps) failed(t Table, key string, err error) error {
-	m.log.Warnf("%s", err)
+	if !errors.Is(err, ErrApplication) {
+		m.log.Warnf("%s", err)
+	}
 	m.log.Warnf("%s lookup error for \"%.100s\"", t.Name(), key)
 	return fmt.Errorf("%s: %w", m.title, err)
 }

@@ -19,8 +19,6 @@ type Type struct {
 	// its error is what the log says: "open database /etc/x.db: No such file
 	// or directory".
 	Open func(o *Opener, name string, use Use) (Table, error)
-	// Pattern types have no fixed keys: postmap leaves their keys unfolded.
-	Pattern bool
 }
 
 // Setup is what an Opener needs from the outside. Zero fields have defaults.
@@ -265,7 +263,7 @@ func (h *handle) Lookup(ctx context.Context, key string) (string, bool, error) {
 	if err != nil {
 		return "", false, fmt.Errorf("%s is unavailable. %w", h.Name(), err)
 	}
-	return t.Lookup(ctx, key)
+	return h.source.opener.ask(ctx, t, key, h.source.key.use)
 }
 
 func (h *handle) Fixed() bool {

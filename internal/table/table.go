@@ -26,3 +26,18 @@ type Table interface {
 	Name() string
 	Close() error
 }
+
+// Lister is a table that can enumerate its entries (postmap -s).
+type Lister interface {
+	// All calls yield for every entry, in the table's own order, until yield
+	// fails.
+	All(ctx context.Context, yield func(key, value string) error) error
+}
+
+// Owner tells whose word a table is: local(8) runs the commands in an aliases
+// file with the rights of the file's owner.
+type Owner interface {
+	// OwnerID is the user id of the owner of the file behind the table; known
+	// is false when there is none.
+	OwnerID() (uid int, known bool)
+}

@@ -5,6 +5,7 @@ package cidr
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -28,9 +29,9 @@ func ParsePattern(text string) (Pattern, error) {
 		}
 		return Pattern{netip.PrefixFrom(addr, addr.BitLen())}, nil
 	}
-	bits, ok := maskBits(mask, host)
-	if !ok {
-		return Pattern{}, fmt.Errorf("bad mask value in \"%s/%s\"", host, mask)
+	bits, fault := maskBits(mask, host)
+	if fault != "" {
+		return Pattern{}, fmt.Errorf("%s in \"%s/%s\"", fault, host, mask)
 	}
 	if addrErr != nil {
 		return Pattern{}, fmt.Errorf("bad network value in \"%s/%s\"", host, mask)
@@ -63,24 +64,21 @@ func divide(text string) (host, mask string, hasMask bool, err error) {
 	return host, mask, hasMask, nil
 }
 
-// maskBits reads a prefix length; the address tells how long it may be.
-func maskBits(mask, host string) (bits int, ok bool) {
+// maskBits reads a prefix length; the address tells how long it may be. fault
+// says what is wrong, "" if nothing is.
+func maskBits(mask, host string) (bits int, fault string) {
 	limit := 32
 	if strings.Contains(host, ":") {
 		limit = 128
 	}
-	if mask == "" {
-		return 0, false
+	if mask == "" || strings.Trim(mask, "0123456789") != "" {
+		return 0, "bad mask value"
 	}
-	for i := 0; i < len(mask); i++ {
-		if mask[i] < '0' || mask[i] > '9' {
-			return 0, false
-		}
-		if bits = bits*10 + int(mask[i]-'0'); bits > limit {
-			return 0, false
-		}
+	bits, err := strconv.Atoi(mask)
+	if err != nil || bits > limit {
+		return 0, "bad mask length"
 	}
-	return bits, true
+	return bits, ""
 }
 
 // Contains reports whether ip is in the network. IPv4 and IPv6 never match

@@ -1,0 +1,110 @@
+package table
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"posthaste/internal/sys/strerror"
+)
+
+// Following is what was made from a file, made anew when the file changes. The
+// file is looked at no more than once a second, by a lookup: there is no
+// goroutine behind it. A new version that cannot be used is logged once and
+// the last good one stays. Safe for concurrent use.
+type Following[T any] struct {
+	opener *Opener
+	path   string
+	load   func(*os.File) (T, error)
+
+	next  atomic.Int64 // when to look again, Unix nanoseconds
+	value atomic.Pointer[T]
+
+	mu       sync.Mutex // one loads, the others go on with the old value
+	seen     fs.FileInfo
+	complain string // the last complaint, told once
+}
+
+// lookAgain is how long a change may go unseen.
+const lookAgain = time.Second
+
+// Follow opens path and loads it. load must not keep the file unless it makes
+// it part of T: then the file is closed when T is garbage.
+func Follow[T any](o *Opener, path string, load func(*os.File) (T, error)) (*Following[T], error) {
+	f := &Following[T]{opener: o, path: path, load: load}
+	if err := f.reload(); err != nil {
+		return nil, err
+	}
+	f.next.Store(o.Now().Add(lookAgain).UnixNano())
+	return f, nil
+}
+
+// Get returns the current value.
+func (f *Following[T]) Get() T {
+	now := f.opener.Now()
+	if now.UnixNano() >= f.next.Load() && f.mu.TryLock() {
+		f.look()
+		f.next.Store(now.Add(lookAgain).UnixNano())
+		f.mu.Unlock()
+	}
+	return *f.value.Load()
+}
+
+// look loads the file when it is not the one that was seen.
+func (f *Following[T]) look() {
+	info, err := os.Stat(f.path)
+	if errors.Is(err, fs.ErrPermission) {
+		info, err = f.statOpen()
+	}
+	if err == nil && sameFile(info, f.seen) {
+		return
+	}
+	if err == nil {
+		err = f.reload()
+	}
+	complaint := ""
+	if err != nil {
+		complaint = strerror.Text(err)
+	}
+	if complaint != "" && complaint != f.complain {
+		f.opener.Log().Warnf("%s: %s: keeping the last good version", f.path, complaint)
+	}
+	f.complain = complaint
+}
+
+// statOpen looks at a file that only OpenFile can reach.
+func (f *Following[T]) statOpen() (fs.FileInfo, error) {
+	file, err := f.opener.OpenFile(f.path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return file.Stat()
+}
+
+func (f *Following[T]) reload() error {
+	file, err := f.opener.OpenFile(f.path)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return err
+	}
+	value, err := f.load(file)
+	if err != nil {
+		file.Close()
+		return err
+	}
+	f.seen = info
+	f.value.Store(&value)
+	return nil
+}
+
+func sameFile(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
