@@ -101,6 +101,15 @@ func (k Known) Name() string { return fields[k].name }
 // Has reports whether the field has one of the traits.
 func (k Known) Has(t Trait) bool { return fields[k].traits&t != 0 }
 
+// isMIME reports the fields of RFC 2045.
+func (k Known) isMIME() bool {
+	switch k {
+	case ContentDescription, ContentDisposition, ContentID, ContentTransferEncoding, ContentType, MIMEVersion:
+		return true
+	}
+	return false
+}
+
 // Lookup finds a field by name, without regard to case.
 func Lookup(name []byte) Known {
 	if len(name) < 2 || len(name) > len("Disposition-Notification-To") {

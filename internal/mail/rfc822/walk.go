@@ -8,7 +8,7 @@ type Class uint8
 // Classes of header fields, as header_checks(5) tells them apart.
 const (
 	Primary Class = iota // of the message
-	Part                 // of a MIME part
+	Part                 // of a MIME part; and MIME fields wherever they are
 	Nested               // of a message inside a message
 )
 
@@ -240,7 +240,11 @@ func (w *Walker) flush() {
 	if w.opt.Report&EightBitHeader != 0 && hasEightBit(field) {
 		w.defect(EightBitHeader, field)
 	}
-	w.events.Header(w.class, known, field)
+	class := w.class
+	if known.isMIME() {
+		class = Part
+	}
+	w.events.Header(class, known, field)
 	w.field = w.field[:0]
 }
 
