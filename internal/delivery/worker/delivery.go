@@ -12,8 +12,12 @@ import (
 	"posthaste/internal/sys/lifecycle"
 )
 
-// maxHire bounds a request to the delivery process.
-const maxHire = 8 << 10
+// maxHire bounds a request to the delivery process; slotWait is how long it
+// waits for a worker to end when there are too many.
+const (
+	maxHire  = 8 << 10
+	slotWait = 5 * time.Second
+)
 
 // Main is the delivery process: it serves the socket fd, whose other end the
 // mail process has, until that is closed or ctx ends. It must run as root, with
@@ -89,9 +93,12 @@ func (o *office) answer(conn wire, frame []byte) error {
 
 // hire starts a worker and returns the mail process's end of its socket.
 func (o *office) hire(as Rights) (*os.File, error) {
+	// A worker whose connection was closed may need a moment to end.
+	timer := time.NewTimer(slotWait)
+	defer timer.Stop()
 	select {
 	case o.slots <- struct{}{}:
-	default:
+	case <-timer.C:
 		return nil, fmt.Errorf("%d worker processes are running already", cap(o.slots))
 	}
 	ours, theirs, err := socketPair()
