@@ -8,6 +8,10 @@ import (
 	"os"
 
 	"posthaste/internal/command"
+	"posthaste/internal/delivery/worker"
 )
 
-func main() { os.Exit(command.Main(context.Background(), os.Args)) }
+func main() {
+	worker.Hook()
+	os.Exit(command.Main(context.Background(), os.Args))
+}

@@ -77,25 +77,23 @@ func identity(uid, gid string) (Identity, error) {
 	return Identity{u, g}, err
 }
 
-// Postdrop finds the set-gid postdrop command; ok reports whether it really
-// gives its callers the set-gid group.
+// Postdrop finds our postdrop command, beside this program or in
+// command_directory; ok reports whether it gives its callers the set-gid group.
 func (l Layout) Postdrop() (path string, ok bool) {
 	group, err := l.dropGroup()
 	if err != nil {
 		return "", false
 	}
-	for _, dir := range []string{l.CommandDirectory, executableDirectory()} {
-		path = filepath.Join(dir, "postdrop")
+	for _, dir := range []string{executableDirectory(), l.CommandDirectory} {
+		path := filepath.Join(dir, "postdrop")
 		info, err := os.Stat(path)
 		if err != nil {
 			continue
 		}
 		owner, isUnix := info.Sys().(*syscall.Stat_t)
-		if isUnix && info.Mode()&fs.ModeSetgid != 0 && int(owner.Gid) == group {
-			return path, true
-		}
+		return path, isUnix && info.Mode()&fs.ModeSetgid != 0 && int(owner.Gid) == group
 	}
-	return path, false
+	return "", false
 }
 
 func executableDirectory() string {
@@ -163,4 +161,39 @@ func ensure(path string, mode fs.FileMode, own Identity, repair Repair) error {
 		}
 	}
 	return os.Chmod(path, mode)
+}
+
+// Check looks for owners and modes that are not as Create makes them, and for
+// damaged messages; it returns a line for each.
+func (l Layout) Check() []string {
+	owner, err := l.Owner()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var found []string
+	for _, d := range directories {
+		path := filepath.Join(l.QueueDirectory, d.name)
+		info, err := os.Stat(path)
+		if err != nil {
+			found = append(found, err.Error())
+			continue
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if ok && os.Geteuid() == 0 {
+			if d.root && stat.Uid != 0 {
+				found = append(found, "not owned by root: "+path)
+			}
+			if !d.root && int(stat.Uid) != owner.UID {
+				found = append(found, "not owned by "+l.MailOwner+": "+path)
+			}
+		}
+		if d.name != "maildrop" && info.Mode().Perm()&0o022 != 0 {
+			found = append(found, "group or other writable: "+path)
+		}
+	}
+	damaged, _ := filepath.Glob(filepath.Join(l.QueueDirectory, "corrupt", "*"))
+	for _, path := range damaged {
+		found = append(found, "damaged message: corrupt/"+filepath.Base(path))
+	}
+	return found
 }

@@ -1,0 +1,65 @@
+# Posthaste. "make run" starts a mail server here, "make test" runs all tests.
+
+GO       ?= go
+PREFIX   ?= /usr/local
+sbindir  ?= $(PREFIX)/sbin
+bindir   ?= $(PREFIX)/bin
+mandir   ?= $(PREFIX)/share/man
+confdir  ?= /etc/postfix
+DESTDIR  ?=
+
+COMMANDS = postfix postconf postmap postalias postqueue postsuper postcat postdrop \
+	postlog postkick postlock sendmail mailq newaliases
+
+.PHONY: all build run test check oracle bench fuzz install uninstall clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/posthaste ./cmd/posthaste
+	@for name in $(COMMANDS); do ln -sf posthaste bin/$$name; done
+
+run: build
+	@test/run/run.sh
+
+test:
+	$(GO) test ./...
+
+# Everything that must be green before a change is done.
+check:
+	@unformatted=$$(gofmt -l cmd internal test bench); if [ -n "$$unformatted" ]; then echo "gofmt wants changes in:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=freebsd CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/posthaste
+	cd tools && $(GO) build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+	$(GO) test -race -shuffle=on ./...
+
+# The scenarios of real Postfix that must pass, with the logs (needs root).
+ORACLE ?= ../shared/oracle
+oracle: build
+	test/oracle/run.sh $(ORACLE)
+
+bench: build
+	bench/run.sh
+
+FUZZTIME ?= 10s
+fuzz:
+	test/fuzz.sh $(FUZZTIME)
+
+# Users and groups as Postfix has them: postfix, postdrop. The queue
+# directories and their modes are made by "postfix set-permissions".
+install: build
+	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(bindir) $(DESTDIR)$(confdir)
+	install -m 755 bin/posthaste $(DESTDIR)$(sbindir)/posthaste
+	for name in $(COMMANDS); do ln -sf posthaste $(DESTDIR)$(sbindir)/$$name; done
+	for name in mailq newaliases; do ln -sf $(sbindir)/posthaste $(DESTDIR)$(bindir)/$$name; done
+	rm -f $(DESTDIR)$(sbindir)/postdrop
+	install -m 755 bin/posthaste $(DESTDIR)$(sbindir)/postdrop
+	test/install/accounts.sh "$(DESTDIR)" "$(sbindir)"
+
+uninstall:
+	for name in posthaste $(COMMANDS); do rm -f $(DESTDIR)$(sbindir)/$$name; done
+	for name in mailq newaliases; do rm -f $(DESTDIR)$(bindir)/$$name; done
+
+clean:
+	rm -rf bin run
