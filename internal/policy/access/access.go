@@ -1,0 +1,97 @@
+// Package access reads the right-hand side of access(5) tables and the answers
+// of policy servers: REJECT, 550 text, HOLD, PREPEND and the rest.
+//
+// Parse never fails: what is no action is a list of restrictions, which the
+// caller (package restrict) evaluates or complains about. It decides nothing.
+package access
+
+import "strings"
+
+// Kind is what a result asks for.
+type Kind uint8
+
+const (
+	Restrictions  Kind = iota // Text is a list of restrictions, possibly empty
+	Dunno                     // look no further in this table, decide nothing
+	Permit                    // OK, RELAY, or all digits
+	Reject                    // with access_map_reject_code
+	Defer                     // with access_map_defer_code
+	Code                      // Action.Code, 4NN or 5NN
+	DeferIfPermit             // refuse for now what would be permitted
+	DeferIfReject             // refuse for now what would be refused for good
+	Hangup                    // drop the connection without an answer
+	Info                      // log Text
+	Warn                      // log Text
+	Filter                    // Text is transport:destination
+	Hold
+	Discard
+	Redirect // Text is an address
+	BCC      // Text is an address
+	Prepend  // Text is a header line
+)
+
+// Action is one result, taken apart.
+type Action struct {
+	Kind Kind
+	Word string // the first word as written
+	Code int    // for Kind Code
+	Text string // what follows the first word; for Restrictions, all of it
+}
+
+var kinds = map[string]Kind{
+	"DUNNO": Dunno, "OK": Permit, "RELAY": Permit, "REJECT": Reject, "DEFER": Defer, "HANGUP": Hangup,
+	"INFO": Info, "WARN": Warn, "FILTER": Filter, "HOLD": Hold, "DISCARD": Discard, "REDIRECT": Redirect,
+	"BCC": BCC, "DEFER_IF_PERMIT": DeferIfPermit, "DEFER_IF_REJECT": DeferIfReject, "PREPEND": Prepend,
+}
+
+// Parse takes a result apart (access(5), ACCEPT ACTIONS, REJECT ACTIONS, OTHER
+// ACTIONS). Words count without regard to case.
+func Parse(value string) Action {
+	end := strings.IndexAny(value, " \t")
+	if end < 0 {
+		end = len(value)
+	}
+	word, text := value[:end], strings.TrimLeft(value[end:], " \t\r\n\v\f")
+	if kind, ok := kinds[strings.ToUpper(word)]; ok {
+		// A lone "DEFER" is this action, and not the restriction "defer":
+		// it has its own code and text.
+		return Action{Kind: kind, Word: word, Text: text}
+	}
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		return Action{Kind: Permit, Word: word}
+	}
+	if code, ok := replyCode(word); ok && text != "" {
+		return Action{Kind: Code, Word: word, Code: code, Text: text}
+	}
+	return Action{Kind: Restrictions, Word: word, Text: value}
+}
+
+func replyCode(word string) (int, bool) {
+	if len(word) != 3 || (word[0] != '4' && word[0] != '5') {
+		return 0, false
+	}
+	code := 0
+	for i := range len(word) {
+		if word[i] < '0' || word[i] > '9' {
+			return 0, false
+		}
+		code = code*10 + int(word[i]-'0')
+	}
+	return code, true
+}
+
+// IsHeader reports whether text begins as a header line does, "Name: ...", with
+// white space allowed before the colon (RFC 5322 §2.2, §4.5.8).
+func IsHeader(text string) bool {
+	name, _, ok := strings.Cut(text, ":")
+	name = strings.TrimRight(name, " \t")
+	if !ok || name == "" {
+		return false
+	}
+	for i := range len(name) {
+		if name[i] <= ' ' || name[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
