@@ -148,7 +148,8 @@ type Summary struct {
 // SummaryRecipient is one undelivered recipient of a listing.
 type SummaryRecipient struct {
 	Address, Original addr.Address
-	Reason            string // why it is delayed, or ""
+	Reason            string // why it is delayed, or why it failed, or ""
+	Failed            bool   // answered for, but no report was sent yet
 }
 
 // Filter selects what Scan reports.

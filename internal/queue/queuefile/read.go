@@ -196,3 +196,56 @@ func (p *parser) finish() {
 		p.env.Inject = "smtpd"
 	}
 }
+
+// ReadDrop reads what a file of the maildrop directory says about sender and
+// recipients, for a listing: no content, no other checks than of the format.
+// Files that postsuper -r put there are ordinary queue files.
+func ReadDrop(src io.ReaderAt) (*envelope.Envelope, error) {
+	r := NewReader(src, 0)
+	defer r.Close()
+	p := &parser{env: &envelope.Envelope{}, layout: &Layout{}}
+	for {
+		rec, err := r.Next()
+		if err != nil {
+			return nil, cutOff(r, err)
+		}
+		switch rec.Type {
+		case Message:
+			if n := p.layout.Size.Data; n > 0 {
+				r.Goto(r.Offset() + n)
+				continue
+			}
+			if err := skipContent(r); err != nil {
+				return nil, err
+			}
+		case Size:
+			p.layout.Size, _ = parseSize(rec.Data)
+		case Extra:
+		case End:
+			if !p.sender {
+				return nil, damaged(rec.Offset, "no sender")
+			}
+			return p.env, nil
+		default:
+			if err := p.record(rec); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func skipContent(r *Reader) error {
+	for {
+		rec, err := r.Next()
+		if err != nil {
+			return cutOff(r, err)
+		}
+		switch rec.Type {
+		case Extra:
+			return nil
+		case Norm, Cont, Padding:
+		default:
+			return damaged(rec.Offset, "record %q in the content", rec.Type)
+		}
+	}
+}

@@ -507,7 +507,8 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.closed || !f.writable {
 		return 0, fail("write", f.name, fs.ErrClosed)
 	}
-	room := f.m.space - f.m.used() + int64(len(f.n.data)) - off
+	have := int64(len(f.n.data)) - off // what is overwritten needs no room
+	room := max(have, f.m.space-f.m.used()+have)
 	whole := len(p)
 	if short {
 		p = p[:len(p)/2]
