@@ -14,23 +14,22 @@ package cleanup
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
-	"posthaste/internal/mail/addr"
+	"posthaste/internal/cleanup/content"
+	"posthaste/internal/cleanup/rewrite"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
+	"posthaste/internal/mail/rfc822"
+	"posthaste/internal/qmgr/route"
 	"posthaste/internal/queue"
 	"posthaste/internal/sys/maillog"
 	"posthaste/internal/table"
 )
-
-// Rewriter brings an address into standard form, as trivial-rewrite(8) does.
-type Rewriter interface {
-	// Rewrite works in the context "local", "invalid" or "remote"
-	// (postconf(5) remote_header_rewrite_domain). An error means try again.
-	Rewrite(ctx context.Context, rewriteContext string, a addr.Address) (addr.Address, error)
-}
 
 // Failure is a recipient that a Bouncer reports.
 type Failure struct {
@@ -53,11 +52,12 @@ type Tracer interface {
 	Expanded(ctx context.Context, id queue.ID, e *envelope.Envelope, r envelope.Recipient) error
 }
 
-// Deps are the neighbours of a Service. Store, Rewriter and Tables must be
+// Deps are the neighbours of a Service. Store, Standard and Tables must be
 // there; without a Bouncer, refused mail is only answered.
 type Deps struct {
 	Store    queue.Store
-	Rewriter Rewriter
+	Standard *route.Rewriter // brings addresses into standard form
+	Search   table.Search    // how addresses are looked up (route.Resolver)
 	Tables   *table.Opener
 	Bouncer  Bouncer
 	Tracer   Tracer
@@ -65,100 +65,98 @@ type Deps struct {
 	Now      func() time.Time
 }
 
-// Flags say what is done to a message, as CLEANUP_FLAG_* of Postfix.
-type Flags uint16
-
-const (
-	Filter     Flags = 1 << iota // header and body checks
-	BCC                          // always_bcc, sender_bcc_maps, recipient_bcc_maps
-	Map                          // canonical, masquerade, virtual alias
-	Milter                       // mail filter applications
-	Bounce                       // report refusals to the sender
-	DetectUTF8                   // SMTPUTF8 is found out from header and addresses
-)
-
-// External is what mail from outside gets before receive_override_options.
-const External = Filter | BCC | Map | Milter
-
-// Internal is what mail that we make ourselves gets.
-const Internal = Map
-
-// Options are the circumstances of one submission.
-type Options struct {
-	Flags  Flags
-	Origin string // for the log: "name[address]", or "local"
-	// Proto and Helo are for the log, "" for local mail.
-	Proto, Helo string
-	// Size is the expected size in bytes, 0 if unknown.
-	Size int64
-	// Log replaces the service's log, for a role with another tag.
-	Log *maillog.Logger
-}
-
 // Service makes submissions. It is safe for concurrent use and belongs to one
 // configuration snapshot.
 type Service struct {
-	cfg  Config
-	deps Deps
+	cfg       Config
+	deps      Deps
+	mapper    *rewrite.Mapper
+	inspector *content.Inspector
+	drop      map[rfc822.Known]bool
+	dropOther map[string]bool // dropped headers that are not known, in lower case
+	strip     []byte
+	reject    string
+	filtered  map[Source]bool
+	detected  map[Source]bool
 }
 
 // New makes a service and opens its tables. An error is a setting that cannot
 // be used; a table that cannot be opened is none, but makes mail wait.
 func New(cfg Config, deps Deps) (*Service, error) {
-	return &Service{cfg: cfg, deps: deps}, nil
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	s := &Service{cfg: cfg, deps: deps, drop: map[rfc822.Known]bool{}, dropOther: map[string]bool{}}
+	for _, name := range table.SplitList(cfg.DropHeaders) {
+		if known := rfc822.Lookup([]byte(name)); known != rfc822.None {
+			s.drop[known] = true
+		} else {
+			s.dropOther[strings.ToLower(name)] = true
+		}
+	}
+	strip, err := unescape(cfg.StripChars)
+	if err != nil {
+		return nil, fmt.Errorf("message_strip_characters: %w", err)
+	}
+	reject, err := unescape(cfg.RejectChars)
+	if err != nil {
+		return nil, fmt.Errorf("message_reject_characters: %w", err)
+	}
+	s.strip, s.reject = strip, string(reject)
+	switch cfg.EndOfHeader {
+	case "", fixQuietly, fixAddHeader, fixReject:
+	default:
+		return nil, fmt.Errorf("non_empty_end_of_header_action: unknown name \"%s\"", cfg.EndOfHeader)
+	}
+	s.filtered, err = sources("internal_mail_filter_classes", cfg.FilterClasses)
+	if err != nil {
+		return nil, err
+	}
+	s.detected, err = sources("smtputf8_autodetect_classes", cfg.UTF8Classes)
+	if err != nil {
+		return nil, err
+	}
+	s.mapper, err = rewrite.New(cfg.Rewrite, deps.Tables, deps.Standard, deps.Search)
+	if err != nil {
+		return nil, err
+	}
+	s.inspector = content.New(cfg.Content, deps.Tables)
+	return s, nil
+}
+
+// Close closes the tables; submissions must have ended.
+func (s *Service) Close() error {
+	return errors.Join(s.mapper.Close(), s.inspector.Close())
 }
 
 // Begin starts a message and reserves its queue ID. The caller ends it with
-// Commit or Abort. The error is machinery trouble: queue.ErrFull is 452.
+// Commit or Abort. ctx bounds everything that happens until then. The error is
+// machinery trouble: queue.ErrFull is 452.
 func (s *Service) Begin(ctx context.Context, o Options) (*Submission, error) {
 	draft, err := s.deps.Store.Begin(ctx, queue.Hint{Size: o.Size})
 	if err != nil {
 		return nil, err
 	}
-	return &Submission{svc: s, opt: o, draft: draft}, nil
+	return newSubmission(ctx, s, o, draft), nil
 }
 
-// Submission is one message on its way into the queue. One goroutine uses it.
-//
-// The order is: Envelope fields, SetSender, AddRecipient, Trace, Write, Commit.
-// Trouble on the way is kept and answered by Commit, as in Postfix.
-type Submission struct {
-	svc   *Service
-	opt   Options
-	draft queue.Draft
-	env   envelope.Envelope
-}
-
-// ID is the queue ID, fixed from the start.
-func (m *Submission) ID() queue.ID { return m.draft.ID() }
-
-// Envelope is to be filled by the entrance before SetSender: client facts,
-// DSN parameters, rewrite context, filter. Commit completes it.
-func (m *Submission) Envelope() *envelope.Envelope { return &m.env }
-
-// SetSender sets the envelope sender, "" for the null sender.
-func (m *Submission) SetSender(ctx context.Context, a addr.Address) {}
-
-// AddRecipient adds a recipient with everything that it expands into. An
-// empty Original means Address itself.
-func (m *Submission) AddRecipient(ctx context.Context, r envelope.Recipient) {}
-
-// Trace writes headers that the entrance puts before the message, such as
-// Received: complete lines, each ended by LF.
-func (m *Submission) Trace(ctx context.Context, headers []byte) {}
-
-// Write takes content as it was received, lines ended by LF and split
-// anywhere. The error only says that the rest is not worth sending.
-func (m *Submission) Write(p []byte) (int, error) { return len(p), nil }
-
-// Commit ends the message: 2xx is queued (or discarded by rule), everything
-// else is not. The text of an answer is meant for an SMTP client.
-func (m *Submission) Commit(ctx context.Context) dsn.Status { return dsn.Status{} }
-
-// Abort drops the message; it does nothing after Commit.
-func (m *Submission) Abort() {}
-
-// Submit is Begin to Commit in one, for mail that is there as a whole.
+// Submit is Begin to Commit in one, for mail that is there as a whole. The
+// envelope is not changed. A content that ends with an error is not queued.
 func (s *Service) Submit(ctx context.Context, o Options, e *envelope.Envelope, content io.Reader) (queue.ID, dsn.Status) {
-	return "", dsn.Status{}
+	m, err := s.Begin(ctx, o)
+	if err != nil {
+		return "", writeError(err)
+	}
+	defer m.Abort()
+	*m.Envelope() = *e
+	m.Envelope().Recipients = nil
+	m.SetSender(e.Sender)
+	for _, r := range e.Recipients {
+		m.AddRecipient(r)
+	}
+	_, err = io.Copy(m, content)
+	if err != nil {
+		return m.ID(), writeError(err)
+	}
+	return m.ID(), m.Commit(ctx)
 }

@@ -85,9 +85,6 @@ func (i *Inspector) Body(ctx context.Context, line []byte, offset int) (Rule, bo
 	return find(ctx, i.body, line)
 }
 
-// Title is the parameter that Header or Body would ask; for the log.
-func (i *Inspector) Title(class rfc822.Class) string { return i.header[class].Title() }
-
 func find(ctx context.Context, maps *table.Maps, text []byte) (Rule, bool, error) {
 	if maps.Empty() {
 		return Rule{}, false, nil
