@@ -119,7 +119,7 @@ func (m *model) pick(r *rapid.T) queue.ID {
 }
 
 func (m *model) commit(r *rapid.T) {
-	text := strings.Repeat(rapid.StringMatching(`[a-z ]{0,9}\n?`).Draw(r, "text"), rapid.SampledFrom([]int{1, 10, 3000, 60000}).Draw(r, "times"))
+	text := strings.Repeat(rapid.StringMatching(`[a-z ]{0,9}\n?`).Draw(r, "text"), rapid.SampledFrom([]int{1, 1, 1, 10, 10, 10, 100, 1000, 1000, 45000}).Draw(r, "times"))
 	n := rapid.IntRange(0, 4).Draw(r, "recipients")
 	to := rapid.SampledFrom([]queue.Name{queue.Incoming, queue.Hold}).Draw(r, "to")
 	id := commit(m.t, m.f.store, Envelope(n), text, to)
@@ -207,9 +207,11 @@ func (m *model) check(r *rapid.T) {
 		if err != nil {
 			r.Fatal(id, err)
 		}
-		var text strings.Builder
-		if _, err := io.Copy(&text, o.Content()); err != nil || text.String() != want.text {
-			r.Fatalf("%s: content differs, %v", id, err)
+		if len(want.text) < 20000 || len(m.messages) == 1 {
+			var text strings.Builder
+			if _, err := io.Copy(&text, o.Content()); err != nil || text.String() != want.text {
+				r.Fatalf("%s: content differs, %v", id, err)
+			}
 		}
 		got := o.Meta()
 		o.Close()
