@@ -19,6 +19,8 @@ import (
 	"unicode/utf8"
 
 	"posthaste/internal/mail/addr"
+	"posthaste/internal/mail/envelope"
+	"posthaste/internal/qmgr/transport"
 )
 
 // Form says what a message looks like; the zero value changes nothing. The
@@ -156,3 +158,35 @@ func oneLine(s string) string {
 func (f Form) Body(open func() io.ReadSeeker) func(io.Writer) error {
 	return func(w io.Writer) error { return f.Write(w, open()) }
 }
+
+// Sender is the envelope sender of a message as one recipient sees it: with
+// VERP_README's delimiters, the recipient is part of it.
+func Sender(e *envelope.Envelope, rcpt addr.Address) addr.Address {
+	if e.Verp == "" {
+		return e.Sender
+	}
+	return transport.VERP(e.Sender, e.Verp, rcpt)
+}
+
+// TraceOnly reports that nothing is to be delivered: the submitter or verify(8)
+// only asks what would happen.
+func TraceOnly(e *envelope.Envelope) bool {
+	return e.Trace == envelope.TraceVerify || e.Trace == envelope.TraceProbe
+}
+
+// Original is the address for X-Original-To and $original_recipient. keep is
+// postconf(5) enable_original_recipient.
+func Original(r envelope.Recipient, keep Keep) addr.Address {
+	if r.Original == "" && keep == KeepOriginal {
+		return r.Address
+	}
+	return r.Original
+}
+
+// Keep says whether original recipients are remembered.
+type Keep bool
+
+const (
+	ForgetOriginal Keep = false
+	KeepOriginal   Keep = true
+)

@@ -36,7 +36,7 @@ func TestForm(t *testing.T) {
 		{"maildir", MaildirForm, "From x\n", "Return-Path: <>\nFrom x\n"},
 		{"pipe", pipe, ".\n..a\nx.\n", "Return-Path: <MAILER-DAEMON>\r\n..\r\n...a\r\nx.\r\n"},
 		{"nothing", Form{}, "", ""},
-		{"address with line ends", Form{DeliveredTo: "a\nX: y@z"}, "", "Delivered-To: \"a?X: y\"@z\n"},
+		{"address with line ends", Form{DeliveredTo: "a\nX: y@z"}, "", "Delivered-To: \"a\\?X: y\"@z\n"},
 	} {
 		var got strings.Builder
 		if err := c.form.Write(&got, strings.NewReader(c.text)); err != nil || got.String() != c.want {
