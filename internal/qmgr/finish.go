@@ -126,7 +126,9 @@ func (l *Loop) reportDone(ctx context.Context, m *message) {
 	}
 	if err := l.notify(ctx, m, kind, done); err != nil {
 		l.deps.Log.Warnf("%s: delivery status report: %v", m.id, err)
+		return
 	}
+	m.meta.Traced = m.meta.Traced || m.traced()
 }
 
 // returnExpired gives up on what is still delayed.
@@ -161,7 +163,7 @@ func (l *Loop) notify(ctx context.Context, m *message, kind NoticeKind, results 
 func (l *Loop) postpone(ctx context.Context, claim queue.Claim, m *message, now time.Time) error {
 	next := schedule.NextAttempt(now, m.env.Arrival, m.set.MinBackoff, m.set.MaxBackoff)
 	deferred, attempts := queue.Deferred, m.meta.Attempts+1
-	change := queue.Change{Queue: &deferred, NextAttempt: &next, Attempts: &attempts, Warned: &m.meta.Warned, Reported: len(m.failed) == 0}
+	change := queue.Change{Queue: &deferred, NextAttempt: &next, Attempts: &attempts, Warned: &m.meta.Warned, Traced: &m.meta.Traced, Reported: len(m.failed) == 0}
 	for i := range m.env.Recipients {
 		if r, ok := m.reasons[i]; ok {
 			change.Done = append(change.Done, queue.Done{Recipient: i, Status: r.Status})

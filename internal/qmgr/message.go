@@ -49,9 +49,7 @@ func (m *message) verify() bool { return m.env.Trace == envelope.TraceVerify }
 func (m *message) probe() bool { return m.env.Trace == envelope.TraceProbe }
 
 // traced: the sender wants a report on the first attempt (sendmail -v).
-func (m *message) traced() bool {
-	return m.env.Trace == envelope.TraceReport && m.meta.Attempts == 0
-}
+func (m *message) traced() bool { return m.env.Trace == envelope.TraceReport && !m.meta.Traced }
 
 // answer takes the final or temporary answer about recipient index. results
 // are what is reported: several if an agent expanded the recipient.
