@@ -2,6 +2,7 @@ package cleanup
 
 import (
 	"bytes"
+	"context"
 
 	"posthaste/internal/mail/rfc822"
 )
@@ -19,7 +20,8 @@ const fromLimit = 64
 
 // Trace writes headers that the entrance puts before the message, such as
 // Received: complete lines, each ended by LF.
-func (m *Submission) Trace(headers []byte) {
+func (m *Submission) Trace(ctx context.Context, headers []byte) {
+	m.ctx = ctx
 	m.walk().Write(headers)
 }
 
@@ -30,8 +32,8 @@ func (m *Submission) Write(p []byte) (int, error) {
 	if m.done {
 		return n, nil
 	}
-	if m.svc.reject != "" || len(m.svc.strip) > 0 {
-		p = m.screen(p)
+	if len(m.svc.strip) > 0 {
+		p = m.strip(p)
 	}
 	for m.front.first && len(p) > 0 {
 		p = m.atFront(p)
@@ -56,10 +58,11 @@ func (m *Submission) walkOptions() rfc822.Options {
 		LineLimit: cfg.LineLimit, HeaderLimit: cfg.HeaderSize, MaxBoundary: cfg.BoundaryLength, Nesting: cfg.Nesting,
 		NoMIME: cfg.NoMIME, Parts: cfg.Detect8bit,
 	}
+	o.Lines = m.svc.reject != ""
 	if m.flags&Filter == 0 {
 		return o
 	}
-	o.Lines = m.svc.inspector.Lines()
+	o.Lines = o.Lines || m.svc.inspector.Lines()
 	if cfg.Strict8bit || cfg.Strict7bitHeaders {
 		o.Report |= rfc822.EightBitHeader
 	}
@@ -124,21 +127,9 @@ func (m *Submission) endContent() {
 	}
 }
 
-// screen drops unwanted characters, and looks for those that are refused
-// (postconf(5) message_strip_characters, message_reject_characters).
-func (m *Submission) screen(p []byte) []byte {
-	if !m.rejected && m.svc.reject != "" {
-		if i := indexAnyByte(p, m.svc.reject); i >= 0 {
-			m.rejected = true
-			start := bytes.LastIndexByte(p[:i], '\n') + 1
-			end := len(p)
-			if n := bytes.IndexByte(p[i:], '\n'); n >= 0 {
-				end = i + n
-			}
-			m.act(inContent, p[start:end], disallowed)
-		}
-	}
-	if len(m.svc.strip) == 0 || indexAnyByte(p, string(m.svc.strip)) < 0 {
+// strip drops unwanted characters (postconf(5) message_strip_characters).
+func (m *Submission) strip(p []byte) []byte {
+	if indexAnyByte(p, string(m.svc.strip)) < 0 {
 		return p
 	}
 	m.scratch = m.scratch[:0]
@@ -148,6 +139,16 @@ func (m *Submission) screen(p []byte) []byte {
 		}
 	}
 	return m.scratch
+}
+
+// screen refuses a message with unwanted characters (postconf(5)
+// message_reject_characters).
+func (m *Submission) screen(text []byte) {
+	if m.rejected || m.svc.reject == "" || indexAnyByte(text, m.svc.reject) < 0 {
+		return
+	}
+	m.rejected = true
+	m.act(inContent, bytes.TrimSuffix(text, []byte("\n")), disallowed)
 }
 
 func indexAnyByte(p []byte, set string) int {
@@ -181,6 +182,7 @@ type events Submission
 // Body handles text outside of headers.
 func (e *events) Body(text []byte, offset int) {
 	m := (*Submission)(e)
+	m.screen(text)
 	if len(m.pending) > 0 {
 		m.flush()
 	}

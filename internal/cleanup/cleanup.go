@@ -25,32 +25,12 @@ import (
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/mail/rfc822"
+	"posthaste/internal/qmgr"
 	"posthaste/internal/qmgr/route"
 	"posthaste/internal/queue"
 	"posthaste/internal/sys/maillog"
 	"posthaste/internal/table"
 )
-
-// Failure is a recipient that a Bouncer reports.
-type Failure struct {
-	Recipient envelope.Recipient
-	Status    dsn.Status
-}
-
-// Bouncer sends reports about mail that was refused after its entrance could
-// tell nobody: sendmail, forwarding (Flags Bounce). Package bounce is one.
-type Bouncer interface {
-	// Bounce returns the message to its sender. content may be cut off at
-	// bounce_size_limit. It returns after the report is queued.
-	Bounce(ctx context.Context, id queue.ID, e *envelope.Envelope, content io.Reader, failures []Failure) error
-}
-
-// Tracer keeps records for a delivery status notification on success, here
-// about aliases that were expanded (RFC 3464, action "expanded").
-type Tracer interface {
-	// Expanded reports a recipient whose sender asked for success reports.
-	Expanded(ctx context.Context, id queue.ID, e *envelope.Envelope, r envelope.Recipient) error
-}
 
 // Deps are the neighbours of a Service. Store, Standard and Tables must be
 // there; without a Bouncer, refused mail is only answered.
@@ -59,10 +39,12 @@ type Deps struct {
 	Standard *route.Rewriter // brings addresses into standard form
 	Search   table.Search    // how addresses are looked up (route.Resolver)
 	Tables   *table.Opener
-	Bouncer  Bouncer
-	Tracer   Tracer
-	Log      *maillog.Logger // tag postfix/cleanup
-	Now      func() time.Time
+	// Bouncer takes reports about mail that was refused when its entrance can
+	// tell nobody (Flags Bounce), and about aliases whose sender wants to hear
+	// of success.
+	Bouncer qmgr.Bouncer
+	Log     *maillog.Logger // tag postfix/cleanup
+	Now     func() time.Time
 }
 
 // Service makes submissions. It is safe for concurrent use and belongs to one
@@ -150,9 +132,9 @@ func (s *Service) Submit(ctx context.Context, o Options, e *envelope.Envelope, c
 	defer m.Abort()
 	*m.Envelope() = *e
 	m.Envelope().Recipients = nil
-	m.SetSender(e.Sender)
+	m.SetSender(ctx, e.Sender)
 	for _, r := range e.Recipients {
-		m.AddRecipient(r)
+		m.AddRecipient(ctx, r)
 	}
 	_, err = io.Copy(m, content)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 // Header handles one header field.
 func (e *events) Header(class rfc822.Class, field rfc822.Known, text []byte) {
 	m := (*Submission)(e)
+	m.screen(text)
 	text, field = m.checkHeader(class, field, text)
 	if text == nil {
 		return

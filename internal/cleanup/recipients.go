@@ -13,70 +13,70 @@ import (
 
 // SetSender sets the envelope sender, "" for the null sender. An envelope
 // address without domain is a local one, wherever it comes from.
-func (m *Submission) SetSender(a addr.Address) {
-	a = m.job.Standard(m.ctx, route.ContextLocal, a)
+func (m *Submission) SetSender(ctx context.Context, a addr.Address) {
+	a = m.job.Standard(ctx, route.ContextLocal, a)
 	if m.flags&Map != 0 {
-		a = m.job.Map(m.ctx, rewrite.EnvelopeSender, a)
+		a = m.job.Map(ctx, rewrite.EnvelopeSender, a)
 	}
 	m.env.Sender = a
 	m.noteUTF8([]byte(a))
 	if m.flags&BCC != 0 {
-		m.copyTo(m.job.SenderBCC(m.ctx, a))
+		m.copyTo(ctx, m.job.SenderBCC(ctx, a))
 	}
 }
 
 // AddRecipient adds a recipient with everything that it expands into. An
 // empty Original means Address itself.
-func (m *Submission) AddRecipient(r envelope.Recipient) {
+func (m *Submission) AddRecipient(ctx context.Context, r envelope.Recipient) {
 	if r.Original == "" {
 		r.Original = r.Address
 	}
-	r.Address = m.recipientForm(r.Address)
+	r.Address = m.recipientForm(ctx, r.Address)
 	m.noteUTF8([]byte(r.Address))
 	if m.recipient == "" {
 		m.recipient = r.Address
 	}
-	m.expand(r)
+	m.expand(ctx, r)
 	if m.flags&BCC != 0 {
-		m.copyTo(m.job.RecipientBCC(m.ctx, r.Address))
+		m.copyTo(ctx, m.job.RecipientBCC(ctx, r.Address))
 	}
 }
 
-func (m *Submission) recipientForm(a addr.Address) addr.Address {
-	a = m.job.Standard(m.ctx, route.ContextLocal, a)
+func (m *Submission) recipientForm(ctx context.Context, a addr.Address) addr.Address {
+	a = m.job.Standard(ctx, route.ContextLocal, a)
 	if m.flags&Map != 0 {
-		a = m.job.Map(m.ctx, rewrite.EnvelopeRecipient, a)
+		a = m.job.Map(ctx, rewrite.EnvelopeRecipient, a)
 	}
 	return a
 }
 
 // copyTo adds a BCC recipient. The sender is not told what happens to it.
-func (m *Submission) copyTo(a addr.Address) {
+func (m *Submission) copyTo(ctx context.Context, a addr.Address) {
 	if a != "" {
-		m.expand(envelope.Recipient{Original: a, Address: m.recipientForm(a), Notify: envelope.NotifyNever})
+		m.expand(ctx, envelope.Recipient{Original: a, Address: m.recipientForm(ctx, a), Notify: envelope.NotifyNever})
 	}
 }
 
 // addCopies adds the recipients that are known at the end: always_bcc, and
 // those of BCC actions.
-func (m *Submission) addCopies() {
+func (m *Submission) addCopies(ctx context.Context) {
 	if m.flags&BCC != 0 && m.recipient != "" && m.svc.cfg.AlwaysBCC != "" {
-		m.copyTo(addr.Unquote(m.svc.cfg.AlwaysBCC))
+		m.copyTo(ctx, addr.Unquote(m.svc.cfg.AlwaysBCC))
 	}
 	for _, a := range m.copies {
-		m.copyTo(a)
+		m.copyTo(ctx, a)
 	}
 }
 
 // expand adds what the aliases make of a recipient. An alias answers the
 // wish for a report on success: its members are none of the sender's business
 // (RFC 3461 §5.2.7).
-func (m *Submission) expand(r envelope.Recipient) {
+func (m *Submission) expand(ctx context.Context, r envelope.Recipient) {
 	if m.flags&Map == 0 {
 		m.add(r)
 		return
 	}
-	members := m.job.Expand(m.ctx, r.Address)
+	members := m.job.Expand(ctx, r.Address)
 	if r.Notify&envelope.NotifySuccess != 0 && (len(members) > 1 || members[0] != r.Address) {
 		m.expanded = append(m.expanded, r)
 		r.Notify &^= envelope.NotifySuccess
@@ -109,18 +109,6 @@ func (m *Submission) add(r envelope.Recipient) {
 		r.Original = r.Address
 	}
 	m.env.Recipients = append(m.env.Recipients, r)
-}
-
-// trace tells about aliases that answered for their members.
-func (m *Submission) trace(ctx context.Context) {
-	if m.svc.deps.Tracer == nil {
-		return
-	}
-	for _, r := range m.expanded {
-		if err := m.svc.deps.Tracer.Expanded(ctx, m.ID(), &m.env, r); err != nil {
-			m.warnf("record of alias expansion for %s: %v", r.Address.External(), err)
-		}
-	}
 }
 
 // noteUTF8 remembers that text needs SMTPUTF8, where that is found out and

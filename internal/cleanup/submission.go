@@ -63,9 +63,6 @@ func newSubmission(ctx context.Context, s *Service, o Options, draft queue.Draft
 		m.log = o.Log
 	}
 	m.job = s.mapper.Job(func(text string) { m.warnf("%s", text) })
-	if o.Flags&Bounce != 0 {
-		m.returned = &bytes.Buffer{}
-	}
 	m.front.first = true
 	return m
 }
@@ -109,12 +106,24 @@ func (m *Submission) emit(p []byte) {
 		m.fails |= failSize
 		return
 	}
-	if room := m.svc.cfg.BounceSize; m.returned != nil && m.returned.Len() < room {
-		m.returned.Write(p[:min(len(p), room-m.returned.Len())])
-	}
+	m.keep(p)
 	if _, err := m.draft.Write(p); err != nil {
 		m.warnf("write queue file: %v", err)
 		m.fails |= failWrite
+	}
+}
+
+// keep remembers what a report may return: with Bounce, and for aliases that
+// are reported on, at most bounce_size_limit.
+func (m *Submission) keep(p []byte) {
+	if m.flags&Bounce == 0 && len(m.expanded) == 0 {
+		return
+	}
+	if m.returned == nil {
+		m.returned = &bytes.Buffer{}
+	}
+	if room := m.svc.cfg.BounceSize - m.returned.Len(); room > 0 {
+		m.returned.Write(p[:min(len(p), room)])
 	}
 }
 
@@ -143,7 +152,7 @@ func (m *Submission) Commit(ctx context.Context) dsn.Status {
 		return dsn.Trouble(errors.New("cleanup: message was ended before"), "Error: internal error")
 	}
 	m.endContent()
-	m.addCopies()
+	m.addCopies(ctx)
 	if m.writing() && len(m.env.Recipients) == 0 {
 		m.fails |= failRecipients
 	}
@@ -172,7 +181,7 @@ func (m *Submission) Commit(ctx context.Context) dsn.Status {
 		return writeError(err)
 	}
 	m.done = true
-	m.trace(ctx)
+	m.reportExpanded(ctx)
 	return result(0, "")
 }
 
