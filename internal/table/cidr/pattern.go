@@ -81,6 +81,9 @@ func maskBits(mask, host string) (bits int, fault string) {
 	return bits, ""
 }
 
+// sameFamily reports whether ip and the network are both IPv4 or both IPv6.
+func (p Pattern) sameFamily(ip netip.Addr) bool { return p.prefix.Addr().BitLen() == ip.BitLen() }
+
 // Contains reports whether ip is in the network. IPv4 and IPv6 never match
 // each other.
 func (p Pattern) Contains(ip netip.Addr) bool { return p.prefix.Contains(ip) }

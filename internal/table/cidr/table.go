@@ -41,7 +41,7 @@ func (n *networks) Lookup(_ context.Context, key string) (string, bool, error) {
 	rules := n.rules()
 	for i := 0; i < len(rules); i++ {
 		r := &rules[i]
-		matches := r.pattern.Contains(ip) != r.not
+		matches := r.pattern.sameFamily(ip) && r.pattern.Contains(ip) != r.not
 		switch {
 		case r.endif > 0 && !matches:
 			i = r.endif - 1

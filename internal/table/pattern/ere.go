@@ -170,7 +170,7 @@ func (p *posix) interval() (string, error) {
 		to, hasTo = p.number()
 	}
 	if !p.takes('}') {
-		if p.at >= len(p.source) {
+		if !strings.Contains(p.source[p.at:], "}") {
 			return "", errBrace
 		}
 		return "", errInterval
@@ -292,6 +292,12 @@ func (p *posix) escape() (text string, anchor bool, err error) {
 	case 'b', 'B', '<', '>', '`', '\'':
 		return p.gnuAnchor(c), true, nil
 	}
+	if p.fold && c >= 'a' && c <= 'z' {
+		// The GNU C library compares with the subject in upper case, but
+		// does not raise a letter behind a backslash: it never matches.
+		var none set
+		return none.String(), false, nil
+	}
 	if c < '1' || c > '9' {
 		return letter(c, p.fold), false, nil
 	}
@@ -377,6 +383,10 @@ func (p *posix) bracket() (string, error) {
 		if p.source[p.at] == ']' && p.at > start {
 			p.at++
 			break
+		}
+		// A hyphen stands for itself only at either end.
+		if strings.HasPrefix(p.source[p.at:], "-") && p.at > start && !strings.HasPrefix(p.source[p.at:], "-]") {
+			return "", errRange
 		}
 		if err := p.bracketItem(&s); err != nil {
 			return "", err

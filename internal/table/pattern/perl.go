@@ -476,7 +476,9 @@ func (p *perl) condition() (piece, error) {
 	number, known := p.names[name]
 	if n, err := strconv.Atoi(inner); err == nil {
 		number, known = n, true
+		p.at--
 		p.refer(n)
+		p.at++
 	}
 	if !known {
 		return piece{}, unsupported("(?(" + inner + ")")

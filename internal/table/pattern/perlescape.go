@@ -281,6 +281,13 @@ func (p *perl) bracket() (string, error) {
 			p.at++
 			break
 		}
+		if p.takes(`\E`) || !c.quote && p.takes(`\Q`) {
+			c.quote = strings.HasSuffix(p.source[:p.at], "Q")
+			if start == p.at-2 {
+				start = p.at // a "]" may still come first
+			}
+			continue
+		}
 		if err := c.item(); err != nil {
 			return "", err
 		}
@@ -304,7 +311,7 @@ type classReader struct {
 // item reads a byte, a range or a class.
 func (c *classReader) item() error {
 	from, s, err := c.element()
-	if err != nil || from < 0 && s == nil {
+	if err != nil {
 		return err
 	}
 	if s != nil {
@@ -318,7 +325,6 @@ func (c *classReader) item() error {
 		return nil
 	}
 	if s != nil {
-		c.at++
 		return c.fail("invalid range in character class")
 	}
 	c.at++
@@ -326,7 +332,7 @@ func (c *classReader) item() error {
 	if err != nil {
 		return err
 	}
-	if s != nil || to < 0 {
+	if s != nil {
 		return c.fail("invalid range in character class")
 	}
 	if to < from {
@@ -336,20 +342,12 @@ func (c *classReader) item() error {
 	return nil
 }
 
-// element reads one byte, or a set. Neither (-1, nil) is \Q, \E.
+// element reads one byte, or a set.
 func (c *classReader) element() (int, *set, error) {
-	if c.takes(`\E`) {
-		c.quote = false
-		return -1, nil, nil
-	}
 	b := c.source[c.at]
 	if c.quote {
 		c.at++
 		return int(b), nil, nil
-	}
-	if c.takes(`\Q`) {
-		c.quote = true
-		return -1, nil, nil
 	}
 	if b == '[' {
 		if s, ok, err := c.posixClass(); ok || err != nil {

@@ -26,6 +26,10 @@ var errSyntax = errors.New("bad replacement syntax: skipping this rule")
 // parseTemplate reads "text $1 ${2} $(3) $$". what begins the complaints about
 // details, "regexp map FILE, line N: ".
 func parseTemplate(log *maillog.Logger, what, source string) (template, error) {
+	outOfRange := "out of range"
+	if strings.HasPrefix(what, "regexp") {
+		outOfRange = "out-of-range"
+	}
 	var t template
 	var text strings.Builder
 	for i := 0; i < len(source); {
@@ -48,7 +52,7 @@ func parseTemplate(log *maillog.Logger, what, source string) (template, error) {
 			log.Warnf("empty macro name: \"%s\"", source)
 			return t, errSyntax
 		}
-		n, err := groupNumber(name)
+		n, err := groupNumber(name, outOfRange)
 		if err != nil {
 			log.Warnf("%s%s", what, err)
 			return t, errSyntax
@@ -78,7 +82,7 @@ func macroName(s string, at int) (name string, end int) {
 				depth--
 			}
 			if depth == 0 {
-				return strings.Trim(s[at+1:i], space), i + 1
+				return s[at+1 : i], i + 1
 			}
 		}
 		return "", -1
@@ -93,13 +97,13 @@ func macroName(s string, at int) (name string, end int) {
 // maxGroup is far above what any pattern has.
 const maxGroup = 1 << 16
 
-func groupNumber(name string) (int, error) {
+func groupNumber(name, outOfRange string) (int, error) {
 	if strings.Trim(name, "0123456789") != "" {
 		return 0, fmt.Errorf("non-numeric replacement index \"%s\"", name)
 	}
 	n, err := strconv.Atoi(name)
 	if err != nil || n < 1 || n > maxGroup {
-		return 0, fmt.Errorf("out-of-range replacement index \"%s\"", name)
+		return 0, fmt.Errorf("%s replacement index \"%s\"", outOfRange, name)
 	}
 	return n, nil
 }

@@ -42,6 +42,17 @@ func NewLines(r io.Reader, path string, log *maillog.Logger) *Lines {
 
 // Next advances to the next logical line.
 func (l *Lines) Next() bool {
+	for l.read() {
+		text := l.text.String()
+		if !isSpace(text[0]) {
+			return true
+		}
+		l.log.Warnf("%s: logical line must not start with whitespace: \"%s\"", l.path, shorten(text, 30))
+	}
+	return false
+}
+
+func (l *Lines) read() bool {
 	l.text.Reset()
 	for l.err == nil {
 		line, err := l.in.ReadString('\n')
@@ -55,10 +66,10 @@ func (l *Lines) Next() bool {
 		case l.text.Len() > maxLine:
 			l.err = fmt.Errorf("line %d is longer than %d bytes", l.first, maxLine)
 		case l.text.Len() > 0 && !l.continues():
-			return l.have()
+			return true
 		}
 	}
-	return l.have()
+	return l.text.Len() > 0
 }
 
 func (l *Lines) add(line string) {
@@ -75,18 +86,7 @@ func (l *Lines) add(line string) {
 // continues peeks whether the next physical line may belong to this one.
 func (l *Lines) continues() bool {
 	next, err := l.in.Peek(1)
-	return err == nil && (next[0] == '#' || strings.IndexByte(space, next[0]) >= 0)
-}
-
-func (l *Lines) have() bool {
-	text := l.text.String()
-	if text == "" {
-		return false
-	}
-	if strings.IndexByte(space, text[0]) >= 0 {
-		l.log.Warnf("%s: logical line must not start with whitespace: \"%s\"", l.path, shorten(text, 30))
-	}
-	return true
+	return err == nil && (next[0] == '#' || isSpace(next[0]))
 }
 
 func shorten(s string, n int) string {
