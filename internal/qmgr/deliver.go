@@ -132,8 +132,12 @@ func (a *attempt) report(o transport.Outcome) {
 	a.mu.Unlock()
 	if late {
 		a.loop.deps.Log.Warnf("%s: transport %s: answer about recipient %d came too late", a.request.ID, a.request.Transport, o.Index)
-	} else if !o.Expanded {
-		a.log(a.service.Log, o)
+	} else if !o.Expanded && !o.Unlogged {
+		log := a.service.Log
+		if o.Log != nil {
+			log = o.Log
+		}
+		a.log(log, o)
 	}
 }
 

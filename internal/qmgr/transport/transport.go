@@ -16,6 +16,7 @@ import (
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/queue"
+	"posthaste/internal/sys/maillog"
 )
 
 // Request is one delivery attempt: some recipients of one message that share
@@ -59,6 +60,12 @@ type Outcome struct {
 	Relayed bool
 	// Expanded: replaced by others that are answered for separately ("expanded").
 	Expanded bool
+	// Unlogged: for delivery reports only, without a log line. Expanded
+	// outcomes have none either.
+	Unlogged bool
+	// Log replaces the log of the request's agent, when that passed the
+	// recipient on to another one; nil does not.
+	Log *maillog.Logger
 }
 
 // Agent carries out deliveries of one kind. One agent serves all services of
