@@ -21,7 +21,6 @@ const (
 	pcServerSASL pcOption = 1 << iota
 	pcClientSASL
 	pcExpandedTemplates
-	pcClass
 	pcDefaults
 	pcEdit
 	pcFold
@@ -45,7 +44,7 @@ const (
 )
 
 // pcNames are the letters of the options, in the order of messages.
-const pcNames = "aAbCdefFhHlmMnopPtTxX#j"
+const pcNames = "aAbdefFhHlmMnopPtTxX#j"
 
 func (o pcOption) String() string {
 	var names []string
@@ -77,11 +76,10 @@ var pcExclusive = [...]pcOption{
 // pcCompatible are the options that each mode goes with.
 var pcCompatible = [...]struct{ mode, with pcOption }{
 	{pcServerSASL, 0}, {pcClientSASL, 0}, {pcExpandedTemplates, 0}, {pcLocks, 0}, {pcMaps, 0}, {pcTLS, 0}, {pcTemplates, 0},
-	{pcMain, pcEditing | pcFold | pcNoName | pcClass | pcExpand | pcDefaults | pcNonDefault | pcOverride | pcNoValue | pcJSON},
+	{pcMain, pcEditing | pcFold | pcNoName | pcExpand | pcDefaults | pcNonDefault | pcOverride | pcNoValue | pcJSON},
 	{pcEntries, pcEditing | pcFold | pcOverride | pcExpand | pcJSON},
 	{pcFields, pcEdit | pcFold | pcNoName | pcOverride | pcExpand | pcNoValue | pcJSON},
 	{pcParams, pcEdit | pcRemove | pcFold | pcNoName | pcOverride | pcExpand | pcNoValue | pcJSON | pcAllParams},
-	{pcClass, pcMain | pcDefaults | pcNonDefault | pcFold | pcNoName | pcNoValue | pcExpand | pcOverride | pcJSON},
 }
 
 // postconf is one run of the command.
@@ -99,8 +97,11 @@ type postconf struct {
 }
 
 // Postconf shows and edits main.cf and master.cf: postconf(1).
-func Postconf(_ context.Context, env *Env) int {
-	p := &postconf{Env: env, classes: map[string]bool{"builtin": true, "service": true, "user": true}}
+func Postconf(_ context.Context, env *Env) int { return runPostconf(env, config.System{}) }
+
+// runPostconf is Postconf on a given host.
+func runPostconf(env *Env, host config.System) int {
+	p := &postconf{Env: env, system: host, classes: map[string]bool{"builtin": true, "service": true, "user": true}}
 	p.system.ProcessName = "postconf"
 	if err := p.parse(); err != nil {
 		return p.fatal(err)
@@ -154,6 +155,10 @@ func (p *postconf) parse() error {
 		case 'q':
 			p.quiet = true
 		case 'v':
+		case 'C':
+			if err := p.class(value); err != nil {
+				return err
+			}
 		default:
 			if err := p.option(letter, value); err != nil {
 				return err
@@ -178,8 +183,6 @@ func (p *postconf) option(letter byte, value string) error {
 	}
 	p.options |= bit
 	switch bit {
-	case pcClass:
-		return p.class(value)
 	case pcOverride:
 		setting, err := maincf.ParseSetting(value)
 		if err != nil {
@@ -265,6 +268,10 @@ func (p *postconf) path(name string) string { return filepath.Join(p.dir, name) 
 // odd about their text.
 func (p *postconf) snapshot() (*config.Snapshot, error) {
 	parts := config.Parts{Dir: p.dir, System: p.system}
+	master, masterErr := mastercf.Load(p.path("master.cf"))
+	if masterErr != nil && !p.has(pcMain) {
+		return nil, masterErr
+	}
 	if p.has(pcDefaults) {
 		parts.Dir = config.DefaultDir
 	} else {
@@ -282,17 +289,16 @@ func (p *postconf) snapshot() (*config.Snapshot, error) {
 			parts.Over = append([]maincf.Setting{given}, parts.Over...)
 		}
 	}
-	master, err := mastercf.Load(p.path("master.cf"))
 	switch {
-	case err == nil:
+	case masterErr == nil:
 		for _, warning := range master.Warnings {
 			p.Warnf("%s", warning)
 		}
 		parts.Master = master
-	case p.has(pcMain) && isOpenError(err):
-		p.Warnf("%s", err)
+	case isOpenError(masterErr):
+		p.Warnf("%s", masterErr)
 	default:
-		return nil, err
+		return nil, masterErr
 	}
 	return config.Assemble(parts), nil
 }

@@ -58,7 +58,18 @@ func (p *postconf) templates() error {
 	if err != nil {
 		return err
 	}
-	main := s.Main()
+	for _, warning := range s.MainFile().Warnings {
+		p.Warnf("%s", warning.Text)
+	}
+	if err := p.showTemplates(s.Main()); err != nil {
+		// The report is bounce(8)'s, which writes these texts.
+		fmt.Fprintf(p.Stderr, "postfix/bounce: fatal: %s\n", err)
+		return errSilent
+	}
+	return nil
+}
+
+func (p *postconf) showTemplates(main *config.View) error {
 	path, err := main.String("bounce_template_file")
 	if err != nil {
 		return err

@@ -65,8 +65,14 @@ func (p *postconf) parameters(s *config.Snapshot, usage *config.Usage) error {
 // allNames are the names of the chosen classes in order.
 func (p *postconf) allNames(s *config.Snapshot, user map[string]bool) []string {
 	var names []string
-	if p.classes["builtin"] {
-		names = append(names, s.Catalogue().Names()...)
+	for _, name := range s.Catalogue().Names() {
+		class := "builtin"
+		if params.OfLocal(name) {
+			class = "service"
+		}
+		if p.classes[class] {
+			names = append(names, name)
+		}
 	}
 	if p.classes["service"] {
 		names = append(names, s.ServiceParams()...)

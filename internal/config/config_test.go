@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,13 +14,19 @@ import (
 func write(t *testing.T, main, master string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"main.cf": main, "master.cf": master} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeFile(t, filepath.Join(dir, "main.cf"), main)
+	writeFile(t, filepath.Join(dir, "master.cf"), master)
 	return dir
 }
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func noResolve(name string) ([]netip.Addr, error) { return nil, fmt.Errorf("no such host: %s", name) }
 
 func TestFill(t *testing.T) {
 	t.Parallel()

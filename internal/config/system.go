@@ -207,9 +207,9 @@ func (v *View) defaultNetworks() (string, error) {
 	var out []string
 	seen := make(map[netip.Prefix]bool)
 	for _, p := range own {
-		bits, err := styleBits(strings.ToLower(style), p)
-		if err != nil {
-			return "", err
+		bits, ok := styleBits(strings.ToLower(style), p)
+		if !ok {
+			return "", v.fail("mynetworks_style", "unknown mynetworks mask style value \"%[1]s\" in \"%[1]s\"", style)
 		}
 		network := netip.PrefixFrom(p.Addr(), bits).Masked()
 		if seen[network] {
@@ -225,25 +225,25 @@ func (v *View) defaultNetworks() (string, error) {
 	return strings.Join(out, " "), nil
 }
 
-func styleBits(style string, p netip.Prefix) (int, error) {
+func styleBits(style string, p netip.Prefix) (bits int, ok bool) {
 	switch style {
 	case "host":
-		return p.Addr().BitLen(), nil
+		return p.Addr().BitLen(), true
 	case "subnet":
-		return p.Bits(), nil
+		return p.Bits(), true
 	case "class":
 		if p.Addr().Is6() {
-			return p.Bits(), nil
+			return p.Bits(), true
 		}
 		switch first := p.Addr().As4()[0]; {
 		case first < 128:
-			return 8, nil
+			return 8, true
 		case first < 192:
-			return 16, nil
+			return 16, true
 		case first < 224:
-			return 24, nil
+			return 24, true
 		}
-		return 32, nil
+		return 32, true
 	}
-	return 0, fmt.Errorf("unknown mynetworks mask style value \"%[1]s\" in \"%[1]s\"", style)
+	return 0, false
 }

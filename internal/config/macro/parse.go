@@ -104,70 +104,60 @@ type reference struct {
 	ifEmpty  string
 }
 
-// cursor walks through a body and knows it for error texts.
-type cursor struct{ body, rest string }
+// cursor walks through a body. What it passed last is for error texts.
+type cursor struct{ passed, rest string }
 
 func (c *cursor) skip() { c.rest = skipSpace(c.rest) }
 
 func (c *cursor) fail(text string) error {
-	before := c.body[:len(c.body)-len(c.rest)]
 	after := c.rest
-	if len(before) > 20 {
-		before = before[len(before)-20:]
-	}
 	if len(after) > 20 {
 		after = after[:20]
 	}
-	return syntaxf("%s at: \"...%s>>>%s\"", text, before, after)
+	return syntaxf("%s at: \"...%s>>>%s\"", text, c.passed, after)
 }
 
-// payload takes "{text}" with white space around it, and trims the text.
+// payload takes "{text}" and the white space around it; that inside is text.
 func (c *cursor) payload() (string, error) {
-	c.skip()
-	if !strings.HasPrefix(c.rest, "{") {
-		return "", c.fail(`"{" expected`)
+	if !c.atBrace() {
+		return "", c.fail(`"{expression}" expected`)
 	}
-	inside, after, ok := cutBalanced(c.rest, '{', '}')
+	inside, after, ok := cutBalanced(skipSpace(c.rest), '{', '}')
 	if !ok {
-		return "", c.fail(`"}" expected`)
+		return "", syntaxf("unbalanced {} in attribute expression: \"%s\"", skipSpace(c.rest))
 	}
-	c.rest = skipSpace(after)
-	return strings.Trim(inside, space), nil
+	c.passed, c.rest = inside+"}", skipSpace(after)
+	return inside, nil
 }
 
 func (c *cursor) atBrace() bool { return strings.HasPrefix(skipSpace(c.rest), "{") }
 
-func parseReference(body string) (*reference, error) {
-	c := &cursor{body: body, rest: body}
-	ref := &reference{}
-	c.skip()
+func parseReference(body string) (ref *reference, err error) {
+	c := &cursor{rest: skipSpace(body)}
+	ref = &reference{}
 	if strings.HasPrefix(c.rest, "{") {
-		relation, err := c.relation()
-		if err != nil {
+		if ref.relation, err = c.relation(); err != nil {
 			return nil, err
 		}
-		ref.relation = relation
+		if c.passed = "}"; c.rest != "" && c.rest[0] != '?' && c.rest[0] != ':' {
+			return nil, c.fail(`"?" or ":" expected`)
+		}
 	} else {
 		n := nameLength(c.rest)
-		ref.name, c.rest = c.rest[:n], c.rest[n:]
+		ref.name, c.passed, c.rest = c.rest[:n], c.rest[:n], c.rest[n:]
 		if n > 0 && strings.HasPrefix(c.rest, "{") {
 			return ref, c.call(ref)
 		}
-		if n == 0 || c.rest != "" && c.rest[0] != '?' && c.rest[0] != ':' {
-			if trimmed := skipSpace(c.rest); n == 0 || trimmed != "" && trimmed[0] != '?' && trimmed[0] != ':' {
-				return nil, c.fail("attribute name syntax error")
-			}
-			c.skip()
+		after := skipSpace(c.rest)
+		if after != "" && after[0] != '?' && after[0] != ':' {
+			return nil, c.fail("attribute name syntax error")
 		}
+		c.rest = after
 	}
 	if c.rest == "" {
 		return ref, nil
 	}
 	ref.operator, c.rest = c.rest[0], c.rest[1:]
-	if ref.operator != '?' && ref.operator != ':' {
-		c.rest = c.body[len(c.body)-len(c.rest)-1:]
-		return nil, c.fail(`"?" or ":" expected`)
-	}
 	return ref, c.branches(ref)
 }
 

@@ -18,9 +18,10 @@ func (c *cursor) relation() (*relation, error) {
 		return nil, err
 	}
 	r := &relation{left: left}
+	before := "{" + left + "} "
 	for _, operator := range [...]string{"==", "!=", "<=", ">=", "<", ">"} {
 		if strings.HasPrefix(c.rest, operator) {
-			r.operator, c.rest = operator, c.rest[len(operator):]
+			r.operator, c.passed, c.rest = operator, operator, c.rest[len(operator):]
 			break
 		}
 	}
@@ -32,7 +33,9 @@ func (c *cursor) relation() (*relation, error) {
 			return nil, c.fail("bad operator suffix")
 		}
 		r.level, c.rest = true, c.rest[n:]
+		c.passed += "level"
 	}
+	c.passed = before + c.passed
 	r.right, err = c.payload()
 	return r, err
 }
@@ -84,7 +87,11 @@ func (r *expansion) holds(rel *relation, depth int) (bool, error) {
 
 func (r *expansion) side(text string, depth int) (string, error) {
 	var out strings.Builder
-	err := r.expand(&out, text, depth+1)
+	flat := *r.Expander
+	flat.Filter = nil // the filter is for what is inserted
+	inner := &expansion{Expander: &flat, calls: r.calls, size: r.size}
+	err := inner.expand(&out, text, depth+1)
+	r.calls, r.size = inner.calls, inner.size
 	return out.String(), err
 }
 
@@ -108,6 +115,7 @@ func ParseLevel(text string) (Level, error) {
 		return Level{}, syntaxf("malformed compatibility level syntax: \"%s\"", text)
 	}
 	for i, part := range parts {
+		part = strings.TrimLeft(part, space)
 		n, err := strconv.Atoi(part)
 		if err != nil || !isDigits(part) {
 			return Level{}, syntaxf("malformed compatibility level syntax: \"%s\"", text)

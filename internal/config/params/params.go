@@ -154,3 +154,9 @@ func (c *Catalogue) ForLMTP(name string) string {
 	}
 	return name
 }
+
+// OfLocal tells whether a built-in parameter is one of the local transport,
+// whose limits have defaults of their own.
+func OfLocal(name string) bool {
+	return name == "local_destination_concurrency_limit" || name == "local_destination_recipient_limit"
+}
