@@ -57,23 +57,35 @@ func (h *inProcess) Run(ctx context.Context, as Rights, j Command) (Finished, er
 	return h.x.run(ctx, &j)
 }
 
+// facts turn the one user that there is into the one that was asked for.
+func (h *inProcess) facts(as Rights, i Info) Info {
+	if i.UID == os.Geteuid() {
+		i.UID = as.UID
+	}
+	return i
+}
+
 func (h *inProcess) Read(_ context.Context, as Rights, path string, limit int64) (File, error) {
 	if err := h.allowed(as); err != nil {
 		return File{}, err
 	}
-	return h.x.read(path, limit)
+	f, err := h.x.read(path, limit)
+	f.Info = h.facts(as, f.Info)
+	return f, err
 }
 
 func (h *inProcess) Stat(_ context.Context, as Rights, path string) (Info, error) {
 	if err := h.allowed(as); err != nil {
 		return Info{}, err
 	}
-	return h.x.stat(path)
+	i, err := h.x.stat(path)
+	return h.facts(as, i), err
 }
 
 func (h *inProcess) StatTarget(_ context.Context, as Rights, path string) (Info, error) {
 	if err := h.allowed(as); err != nil {
 		return Info{}, err
 	}
-	return h.x.statTarget(path)
+	i, err := h.x.statTarget(path)
+	return h.facts(as, i), err
 }
