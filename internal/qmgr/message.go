@@ -119,7 +119,7 @@ func (m *message) expired(now time.Time) (word string, yes bool) {
 	if m.nullSender() {
 		life = m.set.BounceLifetime
 	}
-	if !now.Before(m.env.Arrival.Add(life)) {
+	if !m.env.Arrival.IsZero() && !now.Before(m.env.Arrival.Add(life)) {
 		return "expired", true
 	}
 	return "force-expired", m.meta.ForceExpire
@@ -127,7 +127,7 @@ func (m *message) expired(now time.Time) (word string, yes bool) {
 
 // warnDue reports whether the sender is to be told of the delay now.
 func (m *message) warnDue(now time.Time) bool {
-	return m.set.DelayWarning > 0 && !m.meta.Warned && !now.Before(m.env.Arrival.Add(m.set.DelayWarning-time.Second))
+	return m.set.DelayWarning > 0 && !m.meta.Warned && !m.env.Arrival.IsZero() && !now.Before(m.env.Arrival.Add(m.set.DelayWarning-time.Second))
 }
 
 // delayed are the recipients without final answer, with reasons, in order.

@@ -173,7 +173,10 @@ func (l *Loop) use(cfg Config, n Neighbours) {
 	}
 	l.current = cur
 	l.schedule.SetBackoff(cfg.MinBackoff)
-	clear(l.limits)
+	for name := range l.limits {
+		delete(l.limits, name)
+		l.prepare(name)
+	}
 }
 
 // Start runs the loop and its workers in g, until g stops: then it takes up

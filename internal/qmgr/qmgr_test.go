@@ -552,7 +552,7 @@ func TestEveryRecipientAnswered(t *testing.T) {
 		faults := rapid.SliceOfN(rapid.IntRange(0, 40), 0, 10).Draw(rt, "faults")
 		restart := rapid.IntRange(0, 3).Draw(rt, "restart")
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, nil)
+			w := newWorld(t, func(c *Config) { c.MaxLifetime, c.QueueRunDelay = 24*time.Hour, 1000*time.Second })
 			calls := 0
 			w.store.fail = func(op string, _ queue.ID) error {
 				calls++
@@ -573,7 +573,7 @@ func TestEveryRecipientAnswered(t *testing.T) {
 				w.loop = New(w.cfg, w.neighbours(), w.loop.deps)
 				w.start()
 			}
-			wait(6 * 24 * time.Hour)
+			wait(30 * time.Hour)
 			w.stop()
 			w.wantEmpty(t)
 			for _, rcpts := range mails {

@@ -138,9 +138,8 @@ func (r *report) status(w *bufio.Writer) {
 		fmt.Fprintf(w, "Original-Envelope-Id: %s\n", clean(e.EnvID))
 	}
 	fmt.Fprintf(w, "X-%s-Queue-ID: %s\n", name, r.notice.ID)
-	if e.Sender != "" {
-		fmt.Fprintf(w, "X-%s-Sender: %s; %s\n", name, r.addressType(e.Sender), clean(e.Sender.External()))
-	}
+	sender := r.sender()
+	fmt.Fprintf(w, "X-%s-Sender: %s; %s\n", name, r.addressType(sender), clean(sender.External()))
 	if !e.Arrival.IsZero() {
 		fmt.Fprintf(w, "Arrival-Date: %s\n", e.Arrival.Format(dateFormat))
 	}
@@ -172,6 +171,14 @@ func (r *report) recipientStatus(w *bufio.Writer, one qmgr.Result) {
 	}
 }
 
+// sender is the sender of the message, the mail daemon for the null sender.
+func (r *report) sender() addr.Address {
+	if a := r.notice.Envelope.Sender; a != "" {
+		return a
+	}
+	return addr.Address("MAILER-DAEMON@" + r.svc.cfg.MyHostname)
+}
+
 // addressType is the type of RFC 3461 or, in SMTPUTF8 mail, of RFC 6533.
 func (r *report) addressType(a addr.Address) string {
 	if r.utf8 && !a.IsASCII() {
@@ -182,7 +189,7 @@ func (r *report) addressType(a addr.Address) string {
 
 // original returns the message or its header, at most bounce_size_limit bytes.
 func (r *report) original(w *bufio.Writer) error {
-	e, limit := r.notice.Envelope, int64(r.svc.cfg.SizeLimit)
+	limit := int64(r.svc.cfg.SizeLimit)
 	headers := r.headers || limit > 0 && r.notice.Size > limit
 	description := "Message"
 	if r.notice.Kind == qmgr.NoticeFailure || r.notice.Kind == qmgr.NoticeDelay {
@@ -195,7 +202,7 @@ func (r *report) original(w *bufio.Writer) error {
 	}
 	r.part(w, description, contentType)
 	r.writeEncoding(w)
-	fmt.Fprintf(w, "\nReturn-Path: <%s>\n", clean(e.Sender.External()))
+	fmt.Fprintf(w, "\nReturn-Path: <%s>\n", clean(r.sender().External()))
 	content := bufio.NewReaderSize(r.notice.Open(), 16<<10)
 	if headers {
 		return copyHeader(w, content, limit)
