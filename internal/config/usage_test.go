@@ -265,3 +265,41 @@ func TestFillMistakes(t *testing.T) {
 		t.Errorf("got %+v, %v", nested, err)
 	}
 }
+
+func TestCheckAccounts(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]string{
+		"mail_owner = no-such-user": "file main.cf: parameter mail_owner: unknown user name value: no-such-user",
+		"mail_owner = root":         "file main.cf: parameter mail_owner: user root has privileged user ID",
+		"mail_owner =":              "bad string length 0 < 1: mail_owner = ",
+	} {
+		main, err := maincf.Read(strings.NewReader(setting), "main.cf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = config.Assemble(config.Parts{Main: main, System: host()}).Main().CheckAccounts()
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: got %v", setting, err)
+		}
+	}
+}
+
+// BenchmarkFill reads as many settings as a large role has, at a reload.
+func BenchmarkFill(b *testing.B) {
+	type role struct {
+		Banner  string `param:"smtpd_banner"`
+		Limit   int    `param:"smtpd_hard_error_limit"`
+		Timeout string `param:"smtpd_timeout"`
+		Delay   bool   `param:"smtpd_delay_reject"`
+		Relay   string `param:"smtpd_relay_restrictions"`
+	}
+	var dst struct{ Parts [40]role }
+	for b.Loop() {
+		s := config.Assemble(config.Parts{System: host()})
+		for i := range dst.Parts {
+			if err := s.Main().Fill(&dst.Parts[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

@@ -5,7 +5,7 @@ var bounce = []Param{
 	{Name: "2bounce_notice_recipient", Default: "postmaster"},
 	{Name: "backwards_bounce_logfile_compatibility", Kind: Bool, Default: "yes"},
 	{Name: "bounce_notice_recipient", Default: "postmaster"},
-	{Name: "bounce_queue_lifetime", Kind: Time, Default: "5d", Unit: 'd'},
+	{Name: "bounce_queue_lifetime", Kind: Time, Default: "5d", Max: 8640000, Unit: 'd'},
 	{Name: "bounce_service_name", Default: "bounce"},
 	{Name: "bounce_size_limit", Kind: Int, Default: "50000"},
 	{Name: "bounce_template_file"},

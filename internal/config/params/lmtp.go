@@ -36,7 +36,7 @@ var lmtp = []Param{
 	{Name: "lmtp_line_length_limit", Kind: Int, Default: "998"},
 	{Name: "lmtp_mail_timeout", Kind: Time, Default: "300s", Min: 1},
 	{Name: "lmtp_mime_header_checks"},
-	{Name: "lmtp_min_data_rate", Kind: Int, Default: "500", Min: 1},
+	{Name: "lmtp_min_data_rate", Kind: Int, Default: "500"},
 	{Name: "lmtp_mx_address_limit", Kind: Int, Default: "5"},
 	{Name: "lmtp_mx_session_limit", Kind: Int, Default: "2"},
 	{Name: "lmtp_nested_header_checks"},

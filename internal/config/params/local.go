@@ -24,7 +24,7 @@ var local = []Param{
 	{Name: "local_destination_recipient_limit", Kind: Int, Default: "1"},
 	{Name: "local_login_sender_maps", Default: "static:*"},
 	{Name: "local_recipient_maps", Default: "proxy:unix:passwd.byname $alias_maps"},
-	{Name: "local_transport", Default: "local:$myhostname", Min: 1},
+	{Name: "local_transport", Default: "local:$myhostname"},
 	{Name: "mailbox_command", Kind: Raw},
 	{Name: "mailbox_command_maps"},
 	{Name: "mailbox_delivery_lock", Default: "fcntl, dotlock"},
@@ -41,6 +41,6 @@ var local = []Param{
 	{Name: "virtual_mailbox_lock", Default: "fcntl, dotlock"},
 	{Name: "virtual_mailbox_maps"},
 	{Name: "virtual_minimum_uid", Kind: Int, Default: "100", Min: 1},
-	{Name: "virtual_transport", Default: "virtual", Min: 1},
+	{Name: "virtual_transport", Default: "virtual"},
 	{Name: "virtual_uid_maps"},
 }

@@ -31,7 +31,7 @@ var process = []Param{
 	{Name: "dns_ncache_ttl_fix_enable", Kind: Bool, Default: "no"},
 	{Name: "dnssec_probe", Default: "ns:."},
 	{Name: "dont_remove", Kind: Int, Default: "0"},
-	{Name: "duplicate_filter_limit", Kind: Int, Default: "1000", Min: 1},
+	{Name: "duplicate_filter_limit", Kind: Int, Default: "1000"},
 	{Name: "empty_address_local_login_sender_maps_lookup_key", Default: "<>"},
 	{Name: "empty_address_recipient", Default: "MAILER-DAEMON"},
 	{Name: "enable_idna2003_compatibility", Kind: Bool, Default: "no"},

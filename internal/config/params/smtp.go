@@ -42,7 +42,7 @@ var smtp = []Param{
 	{Name: "smtp_line_length_limit", Kind: Int, Default: "998"},
 	{Name: "smtp_mail_timeout", Kind: Time, Default: "300s", Min: 1},
 	{Name: "smtp_mime_header_checks"},
-	{Name: "smtp_min_data_rate", Kind: Int, Default: "500", Min: 1},
+	{Name: "smtp_min_data_rate", Kind: Int, Default: "500"},
 	{Name: "smtp_mx_address_limit", Kind: Int, Default: "5"},
 	{Name: "smtp_mx_session_limit", Kind: Int, Default: "2"},
 	{Name: "smtp_nested_header_checks"},

@@ -9,7 +9,7 @@ var verify = []Param{
 	{Name: "address_verify_negative_cache", Kind: Bool, Default: "yes"},
 	{Name: "address_verify_negative_expire_time", Kind: Time, Default: "3d", Min: 1, Unit: 'd'},
 	{Name: "address_verify_negative_refresh_time", Kind: Time, Default: "3h", Min: 1, Unit: 'h'},
-	{Name: "address_verify_pending_request_limit", Kind: Int, Default: "5000"},
+	{Name: "address_verify_pending_request_limit", Kind: Int, Default: "5000", Min: 1},
 	{Name: "address_verify_poll_count", Kind: Int, Default: "${stress?{1}:{3}}", Min: 1},
 	{Name: "address_verify_poll_delay", Kind: Time, Default: "3s", Min: 1},
 	{Name: "address_verify_positive_expire_time", Kind: Time, Default: "31d", Min: 1, Unit: 'd'},
