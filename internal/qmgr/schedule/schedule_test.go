@@ -229,6 +229,17 @@ func TestFeedbackSyntax(t *testing.T) {
 	}
 }
 
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	l, err := Settings{Initial: 5, Concurrency: 20, Positive: "1", Negative: "1/concurrency"}.Limits(100)
+	if err != nil || l.MaxProc != 100 || l.Negative.value(2) != 0.5 {
+		t.Error(l, err)
+	}
+	if l, err := (Settings{Positive: "x", Negative: "1"}).Limits(1); err == nil || l.Positive.value(3) != 1 {
+		t.Error(l, err)
+	}
+}
+
 func TestNextAttempt(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1e6, 0)
