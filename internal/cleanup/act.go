@@ -7,6 +7,7 @@ import (
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/rfc822"
+	"posthaste/internal/sys/maillog"
 )
 
 // place is what a rule was about, a word of the log.
@@ -93,6 +94,7 @@ func (m *Submission) reject(where place, text []byte, r content.Rule) {
 			reason = "4" + r.Text[1:]
 		}
 	}
+	reason = maillog.Printable(reason) // it becomes an SMTP reply
 	m.reason = reason
 	m.fails |= failContent
 	if reason[0] == '4' {

@@ -31,11 +31,16 @@ var update = flag.Bool("update", false, "rewrite the expected results in testdat
 // store is a queue.Store that keeps drafts in memory and fails on request.
 type store struct {
 	queue.Store
-	mu                              sync.Mutex
+	faults
+	mu        sync.Mutex
+	committed []*draft
+	aborted   int
+}
+
+// faults are errors of the queue.
+type faults struct {
 	failBegin, failWrite, failClose error
 	failAfter                       int // writes that succeed
-	committed                       []*draft
-	aborted                         int
 }
 
 func (s *store) Begin(context.Context, queue.Hint) (queue.Draft, error) {
@@ -127,12 +132,12 @@ func setting(params map[string]string) Config {
 	all := map[string]string{
 		"myhostname": "mail.example.com", "message_size_limit": "10240000", "bounce_size_limit": "50000", "hopcount_limit": "50",
 		"line_length_limit": "2048", "cleanup_replace_stray_cr_lf": "yes",
-		"message_drop_headers":            "bcc, content-length, resent-bcc, return-path",
-		"header_from_format":              "standard", "full_name_encoding_charset": "utf-8",
+		"message_drop_headers": "bcc, content-length, resent-bcc, return-path",
+		"header_from_format":   "standard", "full_name_encoding_charset": "utf-8",
 		"header_address_token_limit": "10240", "header_size_limit": "102400", "detect_8bit_encoding_header": "yes",
 		"mime_boundary_length_limit": "2048", "mime_nesting_limit": "100", "body_checks_size_limit": "51200",
-		"canonical_classes":          "envelope_sender, envelope_recipient, header_sender, header_recipient",
-		"sender_canonical_classes":   "envelope_sender, header_sender", "recipient_canonical_classes": "envelope_recipient, header_recipient",
+		"canonical_classes":        "envelope_sender, envelope_recipient, header_sender, header_recipient",
+		"sender_canonical_classes": "envelope_sender, header_sender", "recipient_canonical_classes": "envelope_recipient, header_recipient",
 		"masquerade_classes":             "envelope_sender, header_sender, header_recipient",
 		"propagate_unmatched_extensions": "canonical, virtual", "virtual_alias_expansion_limit": "1000",
 		"virtual_alias_recursion_limit": "1000", "virtual_alias_address_length_limit": "1000", "duplicate_filter_limit": "1000",

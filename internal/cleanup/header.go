@@ -156,6 +156,7 @@ func (m *Submission) rewriteHeader(field rfc822.Known, text []byte) []byte {
 		}
 		box.Set(a)
 	}
+	m.addTrouble()
 	if !list.Changed() {
 		return text
 	}

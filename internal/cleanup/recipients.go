@@ -23,6 +23,7 @@ func (m *Submission) SetSender(ctx context.Context, a addr.Address) {
 	if m.flags&BCC != 0 {
 		m.copyTo(ctx, m.job.SenderBCC(ctx, a))
 	}
+	m.addTrouble()
 }
 
 // AddRecipient adds a recipient with everything that it expands into. An
@@ -40,6 +41,7 @@ func (m *Submission) AddRecipient(ctx context.Context, r envelope.Recipient) {
 	if m.flags&BCC != 0 {
 		m.copyTo(ctx, m.job.RecipientBCC(ctx, r.Address))
 	}
+	m.addTrouble()
 }
 
 func (m *Submission) recipientForm(ctx context.Context, a addr.Address) addr.Address {
@@ -66,6 +68,7 @@ func (m *Submission) addCopies(ctx context.Context) {
 	for _, a := range m.copies {
 		m.copyTo(ctx, a)
 	}
+	m.addTrouble()
 }
 
 // expand adds what the aliases make of a recipient. An alias answers the

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"posthaste/internal/cleanup/rewrite"
 	"posthaste/internal/mail/addr"
@@ -138,7 +139,18 @@ func (m *Submission) headerLine(text string) {
 	if !m.writing() {
 		return
 	}
-	m.pending = append(append(m.pending, text...), '\n')
+	for {
+		// A line that a rule made does not begin a new field.
+		line, rest, more := strings.Cut(text, "\n")
+		m.pending = append(append(m.pending, line...), '\n')
+		if !more {
+			break
+		}
+		if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
+			m.pending = append(m.pending, '\t')
+		}
+		text = rest
+	}
 	if len(m.pending) >= pendingLimit {
 		m.flush()
 	}
@@ -156,7 +168,6 @@ func (m *Submission) Commit(ctx context.Context) dsn.Status {
 	if m.writing() && len(m.env.Recipients) == 0 {
 		m.fails |= failRecipients
 	}
-	m.addTrouble()
 	switch {
 	case m.fails != 0:
 		return m.refuse(ctx)

@@ -15,6 +15,7 @@ import (
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/qmgr/route"
 	"posthaste/internal/table"
+	"posthaste/internal/table/matchlist"
 )
 
 // Config is what main.cf says about mapping (postconf(5)).
@@ -91,41 +92,47 @@ func New(cfg Config, tables *table.Opener, standard *route.Rewriter, search tabl
 	m.virtual = open("virtual_alias_maps", cfg.Virtual)
 	m.senderBCC = open("sender_bcc_maps", cfg.SenderBCC)
 	m.rcptBCC = open("recipient_bcc_maps", cfg.RecipientBCC)
+	if err := m.readLists(); err != nil {
+		return nil, err
+	}
+	m.masquerade.domains = table.SplitList(strings.ToLower(cfg.Masquerade))
+	m.masquerade.except = matchlist.NewStrings(tables, "masquerade_exceptions", cfg.MasqueradeExcept)
+	return m, nil
+}
+
+// readLists reads the settings that are lists of names.
+func (m *Mapper) readLists() error {
 	for _, c := range []struct {
 		param, text string
 		to          *Class
 	}{
-		{"sender_canonical_classes", cfg.SenderClasses, &m.sender.classes},
-		{"recipient_canonical_classes", cfg.RecipientClasses, &m.recipient.classes},
-		{"canonical_classes", cfg.CanonicalClasses, &m.common.classes},
-		{"masquerade_classes", cfg.MasqueradeClasses, &m.masquerade.classes},
+		{"sender_canonical_classes", m.cfg.SenderClasses, &m.sender.classes},
+		{"recipient_canonical_classes", m.cfg.RecipientClasses, &m.recipient.classes},
+		{"canonical_classes", m.cfg.CanonicalClasses, &m.common.classes},
+		{"masquerade_classes", m.cfg.MasqueradeClasses, &m.masquerade.classes},
 	} {
 		for _, name := range table.SplitList(c.text) {
 			class, ok := classNames[strings.ToLower(name)]
 			if !ok {
-				return nil, fmt.Errorf("%s: unknown name \"%s\"", c.param, name)
+				return fmt.Errorf("%s: unknown name \"%s\"", c.param, name)
 			}
 			*c.to |= class
 		}
 	}
-	for _, name := range table.SplitList(cfg.Propagate) {
+	for _, name := range table.SplitList(m.cfg.Propagate) {
 		switch name = strings.ToLower(name); name {
 		case "canonical", "virtual", "alias", "forward", "include", "generic":
 			m.propagate[name] = true
 		default:
-			return nil, fmt.Errorf("propagate_unmatched_extensions: unknown name \"%s\"", name)
+			return fmt.Errorf("propagate_unmatched_extensions: unknown name \"%s\"", name)
 		}
 	}
-	m.masquerade.domains = table.SplitList(strings.ToLower(cfg.Masquerade))
-	for _, name := range table.SplitList(cfg.MasqueradeExcept) {
-		m.masquerade.except = append(m.masquerade.except, addr.Fold(name))
-	}
-	return m, nil
+	return nil
 }
 
 // Close closes the tables.
 func (m *Mapper) Close() error {
-	var first error
+	first := m.masquerade.except.Close()
 	for _, maps := range []*table.Maps{m.sender.maps, m.recipient.maps, m.common.maps, m.virtual, m.senderBCC, m.rcptBCC} {
 		if err := maps.Close(); err != nil && first == nil {
 			first = err
@@ -181,10 +188,14 @@ func (j *Job) Map(ctx context.Context, class Class, a addr.Address) addr.Address
 			a = j.canonical(ctx, s.maps, a)
 		}
 	}
-	if j.m.masquerade.classes&class != 0 {
-		a = j.m.masquerade.apply(a)
+	if j.m.masquerade.classes&class == 0 {
+		return a
 	}
-	return a
+	masked, err := j.m.masquerade.apply(ctx, a)
+	if err != nil {
+		j.failed(Lookup, "masquerade_exceptions lookup problem for %s", a.External())
+	}
+	return masked
 }
 
 // canonicalRecursion is how often a canonical result is looked up again.
