@@ -40,7 +40,8 @@ oracle: build
 	test/oracle/run.sh $(ORACLE)
 
 bench: build
-	bench/run.sh
+	$(GO) build -o bin/bench ./bench
+	bin/bench
 
 FUZZTIME ?= 10s
 fuzz:
