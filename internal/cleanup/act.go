@@ -136,7 +136,7 @@ func (m *Submission) prepend(where place, text []byte, r content.Rule) {
 		if where == inHeader {
 			m.headerLine(r.Text)
 		} else {
-			m.emit([]byte(r.Text + "\n"))
+			m.emit(m.stray([]byte(r.Text + "\n")))
 		}
 	}
 }

@@ -203,9 +203,9 @@ func (e *events) Body(text []byte, offset int) {
 	case verdict == dropped:
 		return
 	case verdict == replaced && end:
-		m.emit([]byte(out + "\n"))
+		m.emit(m.stray([]byte(out + "\n")))
 	case verdict == replaced:
-		m.emit([]byte(out))
+		m.emit(m.stray([]byte(out)))
 	default:
 		m.emit(m.stray(text))
 	}

@@ -174,5 +174,5 @@ func (m *Submission) writeHeader(text []byte) {
 		}
 		text = text[:end]
 	}
-	m.headerLine(string(m.stray(text)))
+	m.headerLine(string(text))
 }

@@ -139,6 +139,9 @@ func (m *Submission) headerLine(text string) {
 	if !m.writing() {
 		return
 	}
+	if m.svc.cfg.ReplaceStray {
+		text = strings.ReplaceAll(text, "\r", " ")
+	}
 	for {
 		// A line that a rule made does not begin a new field.
 		line, rest, more := strings.Cut(text, "\n")
