@@ -25,10 +25,10 @@ const Unknown = "unknown"
 type Status uint8
 
 const (
-	OK     Status = 2
-	Temp   Status = 4 // trouble: it may have a name
-	None   Status = 5
-	Forged Status = 6 // the name does not resolve to the address
+	OK     Status = iota
+	Temp          // trouble: it may have a name
+	None          // there is none
+	Forged        // the name does not resolve to the address
 )
 
 // Client is a client as the session knows it.

@@ -87,14 +87,18 @@ func (s *session) greet(verb string, args []smtpproto.Token) reply {
 		return syntaxError("501 Syntax: " + verb + " hostname")
 	}
 	name := smtpproto.JoinTokens(args[1:])
-	v := s.view(verb)
-	v.Helo = name
-	if r := s.judge(Checker.Helo, v); !r.isZero() {
+	v := &s.view
+	was, wasVerb := v.Helo, v.HeloVerb
+	v.NewGreeting()
+	v.Helo, v.HeloVerb = name, verb
+	if r := s.judge(Checker.Helo); !r.isZero() {
+		v.Helo, v.HeloVerb = was, wasVerb
 		return r
 	}
 	s.endTransaction()
 	s.forget(s.set.HistoryFlush)
 	s.conn.helo = neuter(name)
+	v.Helo = s.conn.helo
 	return reply{}
 }
 
@@ -102,7 +106,7 @@ func (s *session) helo(args []smtpproto.Token) reply {
 	if r := s.greet("HELO", args); !r.isZero() {
 		return r
 	}
-	s.conn.protocol = "SMTP"
+	s.conn.protocol, s.view.Protocol = "SMTP", "SMTP"
 	return say("250 " + s.set.Hostname)
 }
 
@@ -110,7 +114,7 @@ func (s *session) ehlo(args []smtpproto.Token) reply {
 	if r := s.greet("EHLO", args); !r.isZero() {
 		return r
 	}
-	s.conn.protocol = "ESMTP"
+	s.conn.protocol, s.view.Protocol = "ESMTP", "ESMTP"
 	s.conn.discard = s.discarded()
 	if words := s.conn.discard.String(); words != "" && s.conn.discard&smtpproto.KeywordSilent == 0 {
 		s.log.Infof("discarding EHLO keywords: %s", words)
@@ -175,9 +179,8 @@ func (s *session) vrfy(args []smtpproto.Token) reply {
 	if !ok {
 		return syntaxError("501 5.1.3 Bad recipient address syntax")
 	}
-	v := s.view("VRFY")
-	v.Recipient, v.HasRecipient = path.Address, true
-	if r := s.judge(Checker.Vrfy, v); !r.isZero() {
+	defer s.about(path.Address)()
+	if r := s.judge(Checker.Vrfy); !r.isZero() {
 		return r
 	}
 	return say("252 2.0.0 " + text)
@@ -203,9 +206,8 @@ func (s *session) etrn(args []smtpproto.Token) reply {
 		s.log.Warnf("do not use ETRN in \"sendmail -bs\" mode")
 		return say("458 Unable to queue messages")
 	}
-	v := s.view("ETRN")
-	v.EtrnDomain = domain
-	if r := s.judge(Checker.Etrn, v); !r.isZero() {
+	s.view.ETRN = domain
+	if r := s.judge(Checker.Etrn); !r.isZero() {
 		return r
 	}
 	result := FlushDenied

@@ -46,7 +46,7 @@ func (s *session) data(args []smtpproto.Token) reply {
 	if len(args) != 1 {
 		return syntaxError("501 5.5.4 Syntax: DATA")
 	}
-	if r := s.judge(Checker.Data, s.view("DATA")); !r.isZero() {
+	if r := s.judge(Checker.Data); !r.isZero() {
 		return r
 	}
 	r := say("354 End data with <CR><LF>.<CR><LF>")
@@ -107,7 +107,7 @@ func (s *session) accept(in *inflow, chunk []byte) {
 // startInflow writes what we put before the content.
 func (s *session) startInflow() *inflow {
 	var head []byte
-	for _, line := range s.txn.actions.Prepend {
+	for _, line := range s.view.Actions.Prepend {
 		head = append(append(head, line...), '\n')
 	}
 	s.txn.sub.Trace(s.ctx, s.received(head))
@@ -135,7 +135,7 @@ func (s *session) bdat(args []smtpproto.Token) reply {
 		return s.skipChunk(size, last, r)
 	}
 	if s.txn.chunks == nil {
-		if r := s.judge(Checker.Data, s.view("BDAT")); !r.isZero() {
+		if r := s.judge(Checker.Data); !r.isZero() {
 			return s.skipChunk(size, last, r)
 		}
 	}
@@ -217,7 +217,7 @@ func (s *session) finish(ok string) reply {
 	if !in.tooBig {
 		in.to.End()
 	}
-	s.txn.size = in.size()
+	s.view.Size = in.size()
 	r := s.commit(in, ok)
 	if !r.failed() {
 		s.conn.errors, s.conn.junk, s.conn.trouble = 0, 0, 0
@@ -232,17 +232,17 @@ func (s *session) commit(in *inflow, ok string) reply {
 	if in.bare > 0 && s.conn.bare >= bareNote {
 		s.conn.bareLines += in.bare
 		if s.conn.bare == bareReject {
-			s.logReject("reject", s.view(afterMessage), "bare <LF> received")
+			s.logReject(afterMessage, "bare <LF> received")
 			return s.bareRefusal()
 		}
 	}
 	if in.tooBig {
 		return say("552 5.3.4 Error: message file too big").mark(errBounce)
 	}
-	if r := s.judge(Checker.EndOfData, s.view(afterMessage)); !r.isZero() {
+	if r := s.judge(Checker.EndOfData); !r.isZero() {
 		return r
 	}
-	if s.txn.actions.Discard {
+	if s.view.Actions.Discard {
 		return say(ok) // Abort follows: accepted, and gone by rule
 	}
 	s.act()
@@ -263,10 +263,8 @@ func (s *session) commit(in *inflow, ok string) reply {
 
 // act puts the restrictions' wishes into the envelope.
 func (s *session) act() {
-	a, e := &s.txn.actions, s.txn.sub.Envelope()
-	if a.Hold != "" {
-		e.Hold, e.HoldReason = true, a.Hold
-	}
+	a, e := &s.view.Actions, s.txn.sub.Envelope()
+	e.Hold = a.Hold
 	if a.Filter != "" {
 		e.Filter = a.Filter
 	}

@@ -24,6 +24,7 @@ func (s *session) identify() {
 		p.Lookup(s.ctx, resolver, s.log)
 	}
 	s.nameAddr()
+	s.newView()
 	s.conn.xforwardAllowed, _ = s.matches(s.set.xforward.Match)
 	s.conn.bare = s.set.bare
 	if except, err := s.matches(s.set.bareExcept.Match); s.conn.bare != bareNo && except && err == nil {

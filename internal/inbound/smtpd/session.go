@@ -18,6 +18,7 @@ import (
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
+	"posthaste/internal/policy/restrict"
 	"posthaste/internal/queue"
 	"posthaste/internal/sys/maillog"
 	"posthaste/internal/wire/smtpproto"
@@ -58,6 +59,7 @@ type session struct {
 
 	transfer bool // content is being read
 	conn     conn
+	view     restrict.View // what the restrictions know
 	txn      txn
 	rcpt     recipient
 }
@@ -103,7 +105,6 @@ type txn struct {
 	verp      string
 	rewrite   string
 	forward   *forward // XFORWARD was used
-	actions   Verdict
 	sub       Submission
 	accepted  int // recipients
 	overshoot int
@@ -172,7 +173,10 @@ func (s *session) admit() error {
 		_ = s.flush()
 		return errLost
 	}
-	r := s.judge(Checker.Client, s.view("CONNECT"))
+	r := s.judge(Checker.Client)
+	if r.err != nil {
+		return r.err
+	}
 	if r.isZero() {
 		s.send(say("220 " + s.set.Banner))
 		return nil
@@ -221,7 +225,7 @@ func (s *session) command(line smtpproto.Line) (done bool, err error) {
 	if line.BareLF && s.conn.bare >= bareNote {
 		s.conn.bareLines++
 		if s.conn.bare == bareReject {
-			s.logReject("reject", s.view(s.conn.where), "bare <LF> received")
+			s.logReject(s.conn.where, "bare <LF> received")
 			s.send(s.bareRefusal())
 			return true, nil
 		}
@@ -370,6 +374,7 @@ func (s *session) broken(err error) {
 	case errors.Is(err, errStopping):
 		s.send(say("421 4.3.2 " + s.set.Hostname + " Service shutting down"))
 		_ = s.flush()
+	case errors.Is(err, errHangup):
 	case errors.Is(err, errTimeout):
 		s.conn.reason = "timeout"
 		s.send(say("421 4.4.2 " + s.set.Hostname + " Error: timeout exceeded"))
@@ -449,6 +454,7 @@ func (s *session) endTransaction() {
 	}
 	s.txn = txn{}
 	s.rcpt = recipient{}
+	s.view.NewTransaction()
 }
 
 // trouble is what machinery failures are answered with.

@@ -48,8 +48,11 @@ func (s *session) mail(args []smtpproto.Token) reply {
 	s.conn.messages++
 	s.txn = t
 	s.txn.active = true
+	s.view.NewTransaction()
+	s.view.Sender, s.view.HasSender, s.view.Size, s.view.Instance = t.sender.Address, true, t.size, s.instance()
 	if r = s.acceptMail(); !r.isZero() {
-		s.txn = txn{forward: t.forward}
+		s.endTransaction()
+		s.txn.forward = t.forward
 		return r
 	}
 	return say("250 2.1.0 Ok")
@@ -182,7 +185,7 @@ func (s *session) checkRoom() reply {
 		return reply{}
 	}
 	r := say("452 4.3.1 Insufficient system storage").mark(errResource)
-	s.logReject("reject", s.view("MAIL"), r.String())
+	s.logReject("MAIL", r.String())
 	if short {
 		s.log.Warnf("not enough free space in mail queue: %d bytes < 1.5*message size limit", free)
 	} else {
@@ -195,7 +198,7 @@ func (s *session) checkRoom() reply {
 func (s *session) acceptMail() reply {
 	if s.set.MessageLimit > 0 && s.txn.size > s.set.MessageLimit {
 		r := say("552 5.3.4 Message size exceeds fixed limit").mark(errPolicy)
-		s.logReject("reject", s.view("MAIL"), r.String())
+		s.logReject("MAIL", r.String())
 		return r
 	}
 	context, err := s.rewriteContext()
@@ -206,7 +209,7 @@ func (s *session) acceptMail() reply {
 	if s.txn.rewrite = context; s.txn.forward != nil && s.txn.forward.source != "" {
 		s.txn.rewrite = s.txn.forward.source
 	}
-	if r := s.judge(Checker.Mail, s.view("MAIL")); !r.isZero() {
+	if r := s.judge(Checker.Mail); !r.isZero() {
 		return r
 	}
 	if !s.set.DelayOpen || s.srv.opt.StandAlone {
@@ -250,10 +253,13 @@ func (s *session) recipient(args []smtpproto.Token) reply {
 		s.log.Warnf("Recipient address rate limit exceeded: %d from %s for service %s", n, s.conn.nameAddr, s.srv.opt.Service)
 		return say("450 4.7.1 Error: too many recipients from " + s.conn.peer.Address).mark(errPolicy)
 	}
-	v := s.view("RCPT")
-	v.Recipient, v.HasRecipient = s.rcpt.path.Address, true
-	if r := s.judge(Checker.Rcpt, v); !r.isZero() {
+	back := s.about(s.rcpt.path.Address)
+	if r := s.judge(Checker.Rcpt); !r.isZero() {
+		back()
 		return r
+	}
+	if s.txn.accepted > 0 {
+		back()
 	}
 	return s.addRecipient()
 }

@@ -92,7 +92,8 @@ func (s *session) xclient(args []smtpproto.Token) reply {
 	s.conn.helo, s.conn.protocol, s.conn.errors, s.conn.discard = next.helo, next.protocol, 0, 0
 	s.conn.denied = nil
 	s.nameAddr()
-	if r := s.judge(Checker.Client, s.view("XCLIENT")); !r.isZero() {
+	s.newView()
+	if r := s.judge(Checker.Client); !r.isZero() {
 		s.conn.denied = &r
 		return r
 	}
