@@ -1,0 +1,314 @@
+package restrict
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"posthaste/internal/mail/dsn"
+)
+
+// outcome is what one restriction, or a list of them, comes to.
+type outcome uint8
+
+const (
+	dunno outcome = iota
+	permit
+	refuse
+)
+
+func (o outcome) String() string { return [...]string{"dunno", "permit", "reject"}[o] }
+
+// kind says why a client is refused.
+type kind uint8
+
+const (
+	byPolicy  kind = iota // the rules say so: warn_if_reject makes it a warning
+	byTrouble             // broken configuration or table: never a mere warning
+)
+
+const (
+	maxDepth = 100 // classes and results inside each other
+	maxReply = 510 // characters of a reply line, RFC 5321 §4.5.3.1.5
+)
+
+// subject is what a list is about: how replies name it, and the restriction
+// that a bare "type:table" stands for.
+type subject struct {
+	name  string // "user@example.com", without the angle brackets
+	class string // "Sender address"
+	acl   string // "check_sender_access"; "" for none
+}
+
+// The classes of subjects, as replies name them.
+const (
+	classClient    = "Client host"
+	classReverse   = "Unverified Client host"
+	classHelo      = "Helo command"
+	classSender    = "Sender address"
+	classRecipient = "Recipient address"
+	classEtrn      = "Etrn command"
+	classData      = "Data command"
+	classEndOfData = "End-of-data"
+	classCert      = "Client certificate"
+	classLogin     = "SASL login name"
+	commandData    = "DATA"
+	commandEnd     = "END-OF-MESSAGE"
+)
+
+// eval is one call of a Checker.
+type eval struct {
+	ctx   context.Context
+	c     *Checker
+	v     *View
+	where string // "RCPT", for the log
+
+	depth    int
+	warn     int     // depth at which warn_if_reject was met, 0 for not
+	ifReject pending // makes a permanent refusal temporary
+	ifPermit pending // makes an acceptance a temporary refusal
+	status   dsn.Status
+	hangup   bool
+	node     *node // being evaluated
+	by       Item
+	trace    []Step
+	policies int // default actions of policy servers inside each other
+}
+
+// stage evaluates the list of a stage.
+func (e *eval) stage(l *list, s subject) outcome {
+	e.depth, e.warn, e.ifReject = 0, 0, pending{}
+	return e.list(l, s)
+}
+
+// list evaluates restrictions in order until one decides.
+func (e *eval) list(l *list, s subject) outcome {
+	if e.depth >= maxDepth {
+		e.c.setup.Log.Warnf("restriction list %s causes unreasonable recursion", l.param)
+		return e.configError()
+	}
+	outer := e.node
+	e.depth++
+	result := dunno
+	for i := range l.nodes {
+		if e.v.Actions.Discard {
+			break
+		}
+		n := &l.nodes[i]
+		if n.name == "warn_if_reject" {
+			if e.warn == 0 {
+				e.warn = e.depth
+			}
+			continue
+		}
+		e.node = n
+		result = e.evaluate(n, s)
+		if e.warn >= e.depth {
+			e.warn = 0
+		}
+		if result != dunno || (e.ifPermit.active() && e.ifReject.active()) {
+			break
+		}
+	}
+	e.depth--
+	e.node = outer
+	if e.warn > e.depth {
+		e.warn = 0
+	}
+	return result
+}
+
+func (e *eval) evaluate(n *node, s subject) (result outcome) {
+	at := len(e.trace)
+	if e.v.Explain {
+		e.trace = append(e.trace, Step{Item: n.item(), Depth: e.depth - 1})
+	}
+	switch {
+	case len(n.bad) > 0:
+		for _, text := range n.bad {
+			e.c.setup.Log.Warnf("%s", text)
+		}
+		if !n.skip {
+			result = e.configError()
+		}
+	default:
+		result = n.spec.check(e, n, s)
+	}
+	if e.v.Explain {
+		e.trace[at].Result = result.String()
+	}
+	if result == permit && e.by == (Item{}) {
+		e.by = n.item()
+	}
+	return result
+}
+
+// reject refuses the client, or only logs that with warn_if_reject.
+func (e *eval) reject(why kind, code int, enhanced, text string) outcome {
+	return e.refuse(why, dsn.New(code, enhanced, text))
+}
+
+func (e *eval) rejectf(code int, enhanced, format string, args ...any) outcome {
+	return e.refuse(byPolicy, dsn.New(code, enhanced, fmt.Sprintf(format, args...)))
+}
+
+func (e *eval) refuse(why kind, status dsn.Status) outcome {
+	warning := e.warn != 0 && why == byPolicy
+	if status.Code() < 400 || status.Code() > 599 {
+		e.c.setup.Log.Warnf("SMTP reply code configuration error: %s", status)
+		status = dsn.New(450, "4.7.1", "Service unavailable")
+	}
+	status = status.WithText(replyText(status.Text()))
+	if !warning && e.ifReject.active() && status.Permanent() {
+		status = e.ifReject.status
+		e.warn, e.ifReject = 0, pending{}
+	}
+	if e.c.cfg.SoftBounce {
+		status = status.Soft()
+	}
+	if warning {
+		e.event("reject_warning", status.Reply())
+		return dunno
+	}
+	e.event("reject", status.Reply())
+	e.status = status
+	e.by = Item{}
+	if e.node != nil {
+		e.by = e.node.item()
+	}
+	return refuse
+}
+
+// replyText makes text fit for one reply line.
+func replyText(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, text)
+	if limit := maxReply - len("554 5.7.1 "); len(text) > limit {
+		text = text[:limit]
+		for !utf8.ValidString(text) {
+			text = text[:len(text)-1]
+		}
+	}
+	return text
+}
+
+// configError answers for a configuration that cannot be used.
+func (e *eval) configError() outcome {
+	return e.reject(byTrouble, 451, "4.3.5", "Server configuration error")
+}
+
+// tryLater answers for a table or resolver that failed; it was logged there.
+func (e *eval) tryLater(name string) outcome {
+	return e.reject(byTrouble, 451, "4.3.0", "<"+name+">: Temporary lookup failure")
+}
+
+// deferIfPermit refuses for now what would be permitted; the first reason
+// counts. With action "defer", or to be a warning only, it refuses at once.
+func (e *eval) deferIfPermit(action string, status dsn.Status) outcome {
+	if e.warn != 0 || strings.EqualFold(action, "defer") {
+		return e.refuse(byPolicy, status)
+	}
+	if !e.ifPermit.active() {
+		e.ifPermit.status = status
+	}
+	return dunno
+}
+
+// deferIfReject refuses for now what would be refused for good.
+func (e *eval) deferIfReject(status dsn.Status) {
+	if !e.ifReject.active() {
+		e.ifReject.status = status.WithText(replyText(status.Text()))
+	}
+}
+
+// event logs what happens to the client, with what is known about it.
+func (e *eval) event(what, text string) {
+	id := e.v.QueueID
+	if id == "" {
+		id = "NOQUEUE"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s: %s from %s: %s;", id, what, e.where, e.v.Client.NameAddr(), text)
+	if e.v.HasSender {
+		fmt.Fprintf(&b, " from=<%s>", e.v.Sender.External())
+	}
+	if e.v.HasRecipient {
+		fmt.Fprintf(&b, " to=<%s>", e.v.Recipient.External())
+	}
+	if e.v.Protocol != "" {
+		fmt.Fprintf(&b, " proto=%s", e.v.Protocol)
+	}
+	if e.v.Helo != "" {
+		fmt.Fprintf(&b, " helo=<%s>", e.v.Helo)
+	}
+	if e.v.SASLUsername != "" {
+		fmt.Fprintf(&b, " sasl_username=<%s>", e.v.SASLUsername)
+	}
+	e.c.setup.Log.Infof("%s", b.String())
+}
+
+// permitted is a permit that smtpd_log_access_permit_actions may want to see.
+func (e *eval) permitted(action string, s subject, origin string) outcome {
+	if e.c.logPermit.Empty() {
+		return permit
+	}
+	if log, err := e.c.logPermit.Match(e.ctx, action); err == nil && log {
+		e.event("permit", fmt.Sprintf("action=%s for %s=%s %s", action, s.class, s.name, origin))
+	}
+	return permit
+}
+
+// fix makes an enhanced code about addresses fit what the reply is about: a
+// code about recipients makes no sense for a sender, nor for a host name.
+func (e *eval) fix(enhanced, class string) string {
+	const prefixLength = len("5.")
+	if len(enhanced) < prefixLength || !strings.HasPrefix(enhanced[prefixLength:], "1.") {
+		return enhanced
+	}
+	detail := enhanced[prefixLength+len("1."):]
+	fixed := "0.0"
+	switch class {
+	case classSender:
+		fixed = "1." + pick(map[string]string{"1": "7", "2": "8", "3": "7", "4": "7", "6": "7", "7": "7", "8": "8"}, detail)
+	case classRecipient:
+		fixed = "1." + pick(map[string]string{"1": "1", "2": "2", "3": "3", "4": "4", "5": "5", "6": "6", "7": "3", "8": "2"}, detail)
+	}
+	if fixed != enhanced[prefixLength:] {
+		e.c.setup.Log.Infof("mapping DSN status %s into %s status %s", enhanced, class, enhanced[:prefixLength]+fixed)
+	}
+	return enhanced[:prefixLength] + fixed
+}
+
+func pick(m map[string]string, key string) string {
+	if value, ok := m[key]; ok {
+		return value
+	}
+	return "0"
+}
+
+// split takes an enhanced code off the front of text; without one it is def.
+func split(def, text string) (enhanced, rest string) {
+	enhanced, rest = dsn.SplitEnhanced(text)
+	if enhanced == "" {
+		enhanced = def
+	}
+	return enhanced, rest
+}
+
+// defaultTable is "type:table" in the place of a restriction.
+func (e *eval) defaultTable(n *node, s subject) outcome {
+	if s.acl == "" {
+		e.c.setup.Log.Warnf("specify one of (check_client_access, check_reverse_client_hostname_access, check_helo_access, "+
+			"check_sender_access, check_recipient_access, check_etrn_access) before %s restriction \"%s\"", s.class, n.name)
+		return e.configError()
+	}
+	return e.c.specs[s.acl].check(e, n, s)
+}
+
+// subclass is a restriction class.
+func (e *eval) subclass(n *node, s subject) outcome { return e.list(n.class, s) }
