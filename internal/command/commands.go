@@ -2,5 +2,8 @@ package command
 
 // commands maps the names of the multi-call binary to their functions.
 var commands = map[string]Run{
-	"postconf": Postconf,
+	"newaliases": Newaliases,
+	"postalias":  Postalias,
+	"postmap":    Postmap,
+	"postconf":   Postconf,
 }

@@ -65,11 +65,16 @@ func (o *Opener) ask(ctx context.Context, t Table, key string, use Use) (string,
 		return "", false, fmt.Errorf("%s: key \"%s\": non-UTF-8 value \"%s\": malformed UTF-8 or invalid codepoint", t.Name(), key, value)
 	}
 	if use.FileValues {
-		decoded, err := base64.StdEncoding.DecodeString(value)
-		if err != nil {
-			return "", false, fmt.Errorf("table %s: key %s: malformed BASE64 value: %s", t.Name(), key, value)
-		}
-		value = string(decoded)
+		value, err = DecodeFile(t.Name(), key, value)
 	}
-	return value, true, nil
+	return value, err == nil, err
+}
+
+// DecodeFile is the content behind the value of an entry that postmap -F made.
+func DecodeFile(table, key, value string) (string, error) {
+	decoded, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return "", fmt.Errorf("table %s: key %s: malformed BASE64 value: %s", table, key, value)
+	}
+	return string(decoded), nil
 }

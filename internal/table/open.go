@@ -98,7 +98,7 @@ func (o *Opener) UTF8() bool { return o.setup.UTF8 }
 // DefaultType is default_database_type.
 func (o *Opener) DefaultType() string { return o.setup.DefaultType }
 
-// ProxyAllowed reports whether proxy:spec may be read.
+// ProxyAllowed reports whether proxy_read_maps lists proxy:spec, spec being "type:name".
 func (o *Opener) ProxyAllowed(spec string) bool {
 	return o.setup.ProxyAllowed == nil || o.setup.ProxyAllowed(spec)
 }

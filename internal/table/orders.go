@@ -72,7 +72,7 @@ func (m *Maps) AccessHostAddress(ctx context.Context, ip string) (Match, bool, e
 // user+ext@, user@. s.Keys is ParentDomains or DotDomains.
 func (m *Maps) AccessAddress(ctx context.Context, a addr.Address, s Search) (Match, bool, error) {
 	local, domain, hasDomain := a.Split()
-	user, ext := SplitExtension(local, s)
+	user, ext := s.split(local)
 	f := finder{maps: m, ctx: ctx}
 	at := ""
 	if hasDomain {

@@ -75,7 +75,7 @@ func (m *Maps) Address(ctx context.Context, a addr.Address, s Search) (Match, bo
 	}
 	f := finder{maps: m, ctx: ctx}
 	local, domain, hasDomain := a.Split()
-	user, ext := SplitExtension(local, s)
+	user, ext := s.split(local)
 	at := ""
 	if hasDomain {
 		at = "@" + domain
@@ -126,7 +126,7 @@ func (f *finder) key(key string, kind keyKind) bool {
 
 // address tries local+at in quoted and in plain form.
 func (f *finder) address(local, at string, kind keyKind) bool {
-	quoted := quoteLocal(local)
+	quoted := addr.QuoteLocal(local)
 	return f.key(quoted+at, kind) || (quoted != local && f.key(local+at, kind))
 }
 
@@ -170,47 +170,8 @@ func domainKeys(domain string, keys Keys) func(yield func(string) bool) {
 	}
 }
 
-// SplitExtension divides a local part at the first delimiter. ext includes the
-// delimiter and is "" when there is none to split off: reserved names and
-// parts that would leave nothing on either side stay whole (split_addr(3)).
-func SplitExtension(local string, s Search) (user, ext string) {
-	for _, reserved := range [...]string{"postmaster", "mailer-daemon", s.DoubleBounce} {
-		if strings.EqualFold(local, reserved) {
-			return local, ""
-		}
-	}
-	if s.OwnerRequest && strings.Contains(s.Delimiters, "-") {
-		lower := strings.ToLower(local)
-		if strings.HasPrefix(lower, "owner-") || (len(lower) > len("-request") && strings.HasSuffix(lower, "-request")) {
-			return local, ""
-		}
-	}
-	at := strings.IndexAny(local, s.Delimiters)
-	if at <= 0 || at == len(local)-1 {
-		return local, ""
-	}
-	return local[:at], local[at:]
-}
-
-// quoteLocal is a local part as it is written in a mailbox, RFC 5322 section
-// 3.4.1: quoted unless it is a dot-atom. 8-bit text is an atom's.
-func quoteLocal(local string) string {
-	special := func(c byte) bool { return c <= ' ' || c == 0x7f || strings.IndexByte("()<>@,;:\\\"[]", c) >= 0 }
-	plain := local != "" && local[0] != '.' && local[len(local)-1] != '.' && !strings.Contains(local, "..")
-	for i := 0; plain && i < len(local); i++ {
-		plain = !special(local[i])
-	}
-	if plain {
-		return local
-	}
-	var b strings.Builder
-	b.WriteByte('"')
-	for i := 0; i < len(local); i++ {
-		if c := local[i]; c == '"' || c == '\\' || c == '\r' {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(local[i])
-	}
-	b.WriteByte('"')
-	return b.String()
+// split divides a local part as s says.
+func (s Search) split(local string) (user, ext string) {
+	e := addr.Extensions{Delimiters: s.Delimiters, OwnerRequest: s.OwnerRequest, DoubleBounce: s.DoubleBounce}
+	return e.Split(local)
 }

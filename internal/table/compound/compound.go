@@ -188,7 +188,7 @@ func Proxy(o *table.Opener, name string, use table.Use) (table.Table, error) {
 	for strings.HasPrefix(spec, "proxy:") {
 		spec = strings.TrimPrefix(spec, "proxy:")
 	}
-	if !o.ProxyAllowed("proxy:" + spec) {
+	if !o.ProxyAllowed(spec) {
 		o.Log().Warnf("request for unapproved table: \"%s\"", spec)
 		o.Log().Warnf("to approve this table for read-only access, list proxy:%s in %s:proxy_read_maps", spec, "main.cf")
 		return nil, table.Permanent{Reason: fmt.Sprintf("proxymap service is not configured for table \"%s\"", spec)}

@@ -47,7 +47,8 @@ func LMDB(o *table.Opener, name string, use table.Use) (table.Table, error) {
 	return open(o, "lmdb", name)
 }
 
-// indexed is an open table.
+// indexed is an open table. Its name in complaints has the file's suffix, but
+// for lmdb:, as in Postfix.
 type indexed struct {
 	name    string
 	current *table.Following[contents]
@@ -72,7 +73,11 @@ func open(o *table.Opener, kind, name string) (table.Table, error) {
 	if err != nil {
 		return nil, openError{kind, path, err}
 	}
-	return &indexed{kind + ":" + name, current}, nil
+	shown := path
+	if kind == "lmdb" {
+		shown = name
+	}
+	return &indexed{kind + ":" + shown, current}, nil
 }
 
 // openError is the reason in the words of the type's library.

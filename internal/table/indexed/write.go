@@ -97,6 +97,9 @@ func Edit(kind, name string, set Settings) (*Update, error) {
 	return u, nil
 }
 
+// Set adds an entry in the place of the one with the same key.
+func (u *Update) Set(key, value string) { u.put(key, value) }
+
 // Put adds an entry.
 func (u *Update) Put(key, value string) {
 	if _, known := u.pairs[key]; known {
