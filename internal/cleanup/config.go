@@ -30,7 +30,6 @@ type Config struct {
 
 	// MIME
 	NoMIME             bool `param:"disable_mime_input_processing"`
-	ForceMIME          bool `param:"force_mime_input_conversion"`
 	BoundaryLength     int  `param:"mime_boundary_length_limit"`
 	Nesting            int  `param:"mime_nesting_limit"`
 	Strict8bit         bool `param:"strict_8bitmime"`

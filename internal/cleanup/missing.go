@@ -73,7 +73,7 @@ func (m *Submission) addMessageID() {
 
 func (m *Submission) addDate() {
 	if m.lacks(rfc822.Date, rfc822.ResentDate) {
-		m.headerLine(m.resentName("Date") + ": " + rfc822.FormatDate(m.arrival().Local()))
+		m.headerLine(m.resentName("Date") + ": " + rfc822.FormatDate(m.arrival().In(m.svc.deps.Now().Location())))
 	}
 }
 
