@@ -18,7 +18,6 @@ package local
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -232,6 +231,3 @@ func (a *Agent) Deliver(ctx context.Context, r *transport.Request) {
 		d.complete(m)
 	}
 }
-
-// ComsatAddress is where biff(1) users' mail is announced.
-var ComsatAddress = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 512)

@@ -174,10 +174,13 @@ func (d *delivery) mboxJob(m mail) (worker.Append, worker.Rights) {
 	}, as
 }
 
+// comsat is where biff(1) users' mail is announced.
+const comsat = "127.0.0.1:512"
+
 // ComsatNotify tells comsat(8) in one datagram and does not care whether
 // anybody listens.
 func ComsatNotify(user string, offset int64) {
-	conn, err := net.Dial("udp", ComsatAddress.String())
+	conn, err := net.Dial("udp", comsat)
 	if err != nil {
 		return
 	}

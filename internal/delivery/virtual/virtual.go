@@ -231,3 +231,17 @@ func (a *Agent) mbox(ctx context.Context, to target, rcpt addr.Address, body fun
 	}
 	return dsn.FromEnhanced("2.0.0", "delivered to mailbox")
 }
+
+// StaticGroups are the groups that virtual_gid_maps names for everybody, as in
+// "static:8": the delivery process must let workers have them.
+func StaticGroups(gidMaps string) []int {
+	var groups []int
+	for _, spec := range table.SplitList(gidMaps) {
+		if text, ok := strings.CutPrefix(spec, "static:"); ok {
+			if gid, err := strconv.Atoi(text); err == nil && gid > 0 {
+				groups = append(groups, gid)
+			}
+		}
+	}
+	return groups
+}

@@ -207,3 +207,10 @@ func TestManyRecipients(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestStaticGroups(t *testing.T) {
+	t.Parallel()
+	if got := StaticGroups("static:8, hash:/etc/x static:0 static:x"); len(got) != 1 || got[0] != 8 {
+		t.Errorf("got %v", got)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -15,6 +16,10 @@ import (
 type executor struct {
 	mu    sync.Mutex
 	paths map[string]chan struct{} // files being appended to here
+
+	// temporaries tells files of one second and process apart until they have
+	// their inode number for a name.
+	temporaries atomic.Uint64
 
 	// wrap, when not nil, stands between the text and the file, for tests.
 	wrap func(io.Writer) io.Writer

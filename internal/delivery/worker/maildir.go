@@ -5,20 +5,15 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
-
-// deliveries tells files of one second and process apart until they have
-// their inode number for a name.
-var deliveries atomic.Uint64
 
 // maildir carries Maildir out: the file is written and synced in tmp, then
 // linked into new, whose directory is synced, too.
 func (x *executor) maildir(j *Maildir, now time.Time) error {
 	dir := strings.TrimRight(j.Dir, "/") + "/"
-	temporary := fmt.Sprintf("%stmp/%d.P%dQ%d.%s", dir, now.Unix(), os.Getpid(), deliveries.Add(1), j.Hostname)
+	temporary := fmt.Sprintf("%stmp/%d.P%dQ%d.%s", dir, now.Unix(), os.Getpid(), x.temporaries.Add(1), j.Hostname)
 	f, err := createTemporary(temporary, dir+"tmp")
 	if err != nil {
 		return failed(KindSystem, "create maildir file "+temporary, err)

@@ -21,6 +21,9 @@ type Policy struct {
 	// Pairs are users and groups that the configuration names, such as
 	// user=name:group of pipe(8) services and default_privs.
 	Pairs []Rights
+	// Groups are open to every user but root, such as those that
+	// virtual_gid_maps names.
+	Groups []int
 	// SpoolDir is mail_spool_directory: its group is open to every user, and
 	// files below it are what a worker of root may append to.
 	SpoolDir string
@@ -69,7 +72,7 @@ func (p *Policy) check(as Rights) error {
 		}
 		return nil
 	}
-	if as.GID != 0 && p.MinGID > 0 && as.GID >= p.MinGID {
+	if as.GID != 0 && (p.MinGID > 0 && as.GID >= p.MinGID || slices.Contains(p.Groups, as.GID)) {
 		return nil
 	}
 	for _, pair := range p.Pairs {

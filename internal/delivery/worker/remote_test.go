@@ -174,13 +174,14 @@ func TestPolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := Policy{MinGID: 100, SpoolDir: spool, Pairs: []Rights{{UID: 33, GID: 42}}, Chroots: []string{"/jail"}}
+	p := Policy{MinGID: 100, SpoolDir: spool, Pairs: []Rights{{UID: 33, GID: 42}}, Chroots: []string{"/jail"}, Groups: []int{12, 0}}
 	for _, c := range []struct {
 		as Rights
 		ok bool
 	}{
 		{Rights{UID: 2100, GID: 2100}, true},
 		{Rights{UID: 2100, GID: 42}, false},
+		{Rights{UID: 2100, GID: 12}, true},
 		{Rights{UID: 2100, GID: 0}, false},
 		{Rights{UID: 33, GID: 42}, true},
 		{Rights{UID: 33, GID: 33}, true}, // from the password file
