@@ -20,7 +20,7 @@ build:
 	@for name in $(COMMANDS); do ln -sf posthaste bin/$$name; done
 
 run: build
-	@test/run/run.sh
+	@bin/posthaste try run
 
 test:
 	$(GO) test ./...

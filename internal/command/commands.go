@@ -2,8 +2,14 @@ package command
 
 // commands maps the names of the multi-call binary to their functions.
 var commands = map[string]Run{
-	"newaliases": Newaliases,
-	"postalias":  Postalias,
-	"postmap":    Postmap,
-	"postconf":   Postconf,
+	"master":             Master,
+	"postfix":            Postfix,
+	"posthaste-delivery": deliveryProcess,
+	"posthaste-mail":     mailProcess,
+	"try":                Try,
+	"version":            Version,
+	"newaliases":         Newaliases,
+	"postalias":          Postalias,
+	"postmap":            Postmap,
+	"postconf":           Postconf,
 }

@@ -28,6 +28,8 @@ type Options struct {
 	Ready func(error)
 	// Foreground keeps standard output for the log, as postfix start-fg does.
 	Foreground bool
+	// OneProcess runs everything in this process, also for root.
+	OneProcess bool
 }
 
 // engine is the running mail system: in this process, or in children.
@@ -129,7 +131,7 @@ func (s *supervisor) start(ctx context.Context) error {
 	if err := s.open.update(wanted, s.owner); err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 {
+	if os.Geteuid() == 0 && !s.options.OneProcess {
 		s.engine, err = newChildren(s)
 	} else {
 		s.engine, err = newInProcess(s)

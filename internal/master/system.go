@@ -2,10 +2,25 @@ package master
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"posthaste/internal/config"
+	"posthaste/internal/delivery/worker"
+	"posthaste/internal/policy/rate"
+	"posthaste/internal/qmgr"
+	"posthaste/internal/queue"
+	"posthaste/internal/queue/spool"
+	"posthaste/internal/sys/dns"
+	"posthaste/internal/sys/lifecycle"
 	"posthaste/internal/sys/maillog"
+	"posthaste/internal/sys/vfs"
 )
 
 // Environment is what a System gets from the process it runs in.
@@ -22,15 +37,187 @@ type Listener struct {
 	File    *os.File
 }
 
-// System is the running mail system: the roles of master.cf and what they
-// share.
-type System struct{ env Environment }
+// System is the running mail system: what lasts over reloads (the queue, its
+// manager, counters, workers), and the generation of roles in use.
+type System struct {
+	env     Environment
+	sink    maillog.Sink
+	lock    *os.File
+	store   queue.Store
+	dns     dns.Resolver
+	workers worker.Host
+	rates   *rate.Counter
+	loop    *qmgr.Loop
+	core    *lifecycle.Group // the queue manager and its deliveries
+	pickup  chan struct{}    // wakes pickup(8)
 
-// NewSystem opens the queue.
-func NewSystem(env Environment) (*System, error) { return &System{env: env}, nil }
+	mu      sync.Mutex
+	current *generation
+	retired sync.WaitGroup
+}
 
-// Configure takes the configuration on disk and the sockets into use.
-func (s *System) Configure(ctx context.Context, listeners []Listener) error { return nil }
+// instanceWait is how long a new mail process waits for one that is ending.
+const instanceWait = 30 * time.Second
+
+// NewSystem opens the queue for this process alone.
+func NewSystem(env Environment) (*System, error) {
+	snap, err := config.Load(env.ConfigDir)
+	if err != nil {
+		return nil, err
+	}
+	s := &System{env: env, sink: env.Sink, pickup: make(chan struct{}, 1)}
+	if s.sink == nil {
+		if _, s.sink, _, err = openLogFile(snap); err != nil {
+			return nil, err
+		}
+	}
+	if env.OpenFile == nil {
+		s.env.OpenFile = os.Open
+	}
+	s.core = lifecycle.New(context.Background(), s.panicked)
+	s.dns = dns.NewClient(dns.SystemConfig("/etc/resolv.conf", "/etc/hosts"))
+	if err := s.openQueue(snap); err != nil {
+		return nil, err
+	}
+	if err := s.startWorkers(); err != nil {
+		return nil, err
+	}
+	unit, err := snap.Main().Duration("anvil_rate_time_unit")
+	if err != nil {
+		return nil, err
+	}
+	s.rates = rate.New(unit, nil)
+	return s, nil
+}
+
+// openQueue takes the lock that keeps two processes from working on one
+// queue, and opens the store.
+func (s *System) openQueue(snap *config.Snapshot) error {
+	var layout Layout
+	var c spool.Config
+	if err := errors.Join(snap.Main().Fill(&layout), snap.Main().Fill(&c)); err != nil {
+		return err
+	}
+	var err error
+	if s.lock, err = lockInstance(filepath.Join(layout.DataDirectory, "posthaste.lock")); err != nil {
+		return err
+	}
+	s.store, err = spool.New(spool.Options{
+		FS: vfs.Dir(layout.QueueDirectory), Config: c, Log: s.logger(snap.Main(), "qmgr"), PID: os.Getpid(),
+		SyncDirs: spool.NeedsDirSync(layout.QueueDirectory),
+	})
+	return err
+}
+
+func lockInstance(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(instanceWait); ; {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return file, nil
+		}
+		if time.Now().After(deadline) {
+			file.Close()
+			return nil, fmt.Errorf("%s: another mail process still works on this queue", path)
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+// startWorkers connects to the delivery process, or delivers in this one.
+func (s *System) startWorkers() error {
+	if s.env.Delivery == nil {
+		s.workers = worker.InProcess()
+		return nil
+	}
+	remote, err := worker.NewRemote(s.env.Delivery, worker.Limits{})
+	if err != nil {
+		return err
+	}
+	s.workers = remote
+	return nil
+}
+
+func (s *System) panicked(name string, value any, stack []byte) {
+	maillog.New(s.sink, "postfix/master", os.Getpid(), nil).Panicf("%s: %v: %.4000s", name, value, stack)
+}
+
+// logger makes the log of a role: its tag is syslog_name/program.
+func (s *System) logger(view *config.View, program string) *maillog.Logger {
+	name, err := view.String("syslog_name")
+	if err != nil || name == "" {
+		name = "postfix"
+	}
+	return maillog.New(s.sink, name+"/"+program, os.Getpid(), nil)
+}
+
+// Configure takes the configuration on disk and the sockets into use. Sessions
+// and deliveries under way keep the generation they began with.
+func (s *System) Configure(ctx context.Context, listeners []Listener) error {
+	next, err := newGeneration(s)
+	if err == nil {
+		err = s.startQueueManager(ctx, next)
+	}
+	if err != nil {
+		for _, l := range listeners {
+			l.File.Close()
+		}
+		return err
+	}
+	next.serve(listeners)
+	s.mu.Lock()
+	old := s.current
+	s.current = next
+	s.mu.Unlock()
+	if old != nil {
+		s.retire(old)
+	}
+	return nil
+}
+
+// startQueueManager starts the loop, or gives it new settings.
+func (s *System) startQueueManager(ctx context.Context, g *generation) error {
+	var c qmgr.Config
+	if err := g.main.Fill(&c); err != nil {
+		return err
+	}
+	if s.loop != nil {
+		return s.loop.Reconfigure(ctx, c, g.neighbours())
+	}
+	s.loop = qmgr.New(c, g.neighbours(), qmgr.Deps{
+		Store: s.store, Log: s.logger(g.main, "qmgr"), RetryLog: s.logger(g.main, "error"),
+	})
+	return s.loop.Start(s.core)
+}
+
+// retire lets an old generation end by itself: it accepts nothing new, and its
+// tables are closed when its last session is over.
+func (s *System) retire(old *generation) {
+	s.retired.Add(1)
+	s.core.Go("former generation", func(ctx context.Context) {
+		defer s.retired.Done()
+		old.drain(ctx)
+	})
+}
 
 // Stop ends sessions and deliveries, each phase within grace.
-func (s *System) Stop(grace time.Duration) {}
+func (s *System) Stop(grace time.Duration) {
+	log := maillog.New(s.sink, "postfix/master", os.Getpid(), nil)
+	if s.current != nil {
+		if err := s.current.group.Stop(grace); err != nil {
+			log.Warnf("%v", err)
+		}
+	}
+	if err := s.core.Stop(grace); err != nil {
+		log.Warnf("%v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if err := s.store.Close(ctx); err != nil {
+		log.Warnf("close queue: %v", err)
+	}
+	s.lock.Close()
+}

@@ -19,7 +19,7 @@ var addresses = []Param{
 	{Name: "masquerade_classes", Default: "envelope_sender, header_sender, header_recipient"},
 	{Name: "masquerade_domains"},
 	{Name: "masquerade_exceptions"},
-	{Name: "mydestination", Default: "$myhostname, localhost.$mydomain, localhost", Min: 1},
+	{Name: "mydestination", Default: "$myhostname, localhost.$mydomain, localhost"},
 	{Name: "mydomain", Min: 1},
 	{Name: "myhostname", Min: 1},
 	{Name: "mynetworks"},
