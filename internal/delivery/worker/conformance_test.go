@@ -112,7 +112,8 @@ func startRemote(t *testing.T, policy Policy, limits Limits) *Remote {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- serveHires(context.Background(), conn, policy) }()
+	source := func() (Policy, error) { return policy, nil }
+	go func() { done <- serveHires(context.Background(), conn, source) }()
 	remote, err := NewRemote(mail, limits)
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ const (
 // Policy.Environ in its environment. All that it does is to check numbers and
 // to start workers.
 func Main(ctx context.Context, fd uintptr) error {
-	policy, err := policyFromEnviron()
+	policy, err := policySource(os.Getenv)
 	if err != nil {
 		return err
 	}
@@ -38,13 +38,17 @@ func Main(ctx context.Context, fd uintptr) error {
 	return serveHires(ctx, conn, policy)
 }
 
-func serveHires(ctx context.Context, conn wire, policy Policy) error {
+func serveHires(ctx context.Context, conn wire, policy func() (Policy, error)) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	if policy.MaxWorkers <= 0 {
-		policy.MaxWorkers = defaultMaximum
+	p, err := policy()
+	if err != nil {
+		return err
 	}
-	o := &office{policy: policy, workers: lifecycle.New(context.Background(), nil), slots: make(chan struct{}, policy.MaxWorkers)}
+	if p.MaxWorkers <= 0 {
+		p.MaxWorkers = defaultMaximum
+	}
+	o := &office{policy: policy, workers: lifecycle.New(context.Background(), nil), slots: make(chan struct{}, p.MaxWorkers)}
 	for {
 		frame, file, err := conn.receive(maxHire)
 		if file != nil {
@@ -69,7 +73,7 @@ func endOf(ctx context.Context, err error) error {
 
 // office starts workers and knows how many there are.
 type office struct {
-	policy  Policy
+	policy  func() (Policy, error)
 	workers *lifecycle.Group
 	slots   chan struct{}
 }
@@ -77,12 +81,16 @@ type office struct {
 // answer sends the socket of a new worker, or why there is none.
 func (o *office) answer(conn wire, frame []byte) error {
 	as, err := decodeRights(frame)
-	var socket *os.File
+	var policy Policy
 	if err == nil {
-		err = o.policy.check(as)
+		policy, err = o.policy()
 	}
 	if err == nil {
-		socket, err = o.hire(as)
+		err = policy.check(as)
+	}
+	var socket *os.File
+	if err == nil {
+		socket, err = o.hire(as, policy.SpoolDir)
 	}
 	if err != nil {
 		return conn.send([]byte(err.Error()), nil)
@@ -92,7 +100,7 @@ func (o *office) answer(conn wire, frame []byte) error {
 }
 
 // hire starts a worker and returns the mail process's end of its socket.
-func (o *office) hire(as Rights) (*os.File, error) {
+func (o *office) hire(as Rights, spool string) (*os.File, error) {
 	// A worker whose connection was closed may need a moment to end.
 	timer := time.NewTimer(slotWait)
 	defer timer.Stop()
@@ -107,7 +115,7 @@ func (o *office) hire(as Rights) (*os.File, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	p, err := startWorker(as, o.policy.SpoolDir, theirs)
+	p, err := startWorker(as, spool, theirs)
 	if err != nil {
 		<-o.slots
 		_ = ours.Close()

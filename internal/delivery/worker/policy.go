@@ -48,18 +48,6 @@ func (p Policy) Environ() string {
 	return policyVariable + "=" + string(text)
 }
 
-func policyFromEnviron() (Policy, error) {
-	var p Policy
-	text := os.Getenv(policyVariable)
-	if text == "" {
-		return p, fmt.Errorf("%s is not set", policyVariable)
-	}
-	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return p, fmt.Errorf("%s: %w", policyVariable, err)
-	}
-	return p, nil
-}
-
 // check refuses rights that no delivery needs.
 func (p *Policy) check(as Rights) error {
 	if as.Chroot != "" && !slices.Contains(p.Chroots, as.Chroot) {

@@ -384,3 +384,48 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestPolicySource(t *testing.T) {
+	t.Parallel()
+	want := Policy{MinGID: 100, Pairs: []Rights{{UID: 1, GID: 2}}, SpoolDir: "/var/mail"}
+	env := func(text string) func(string) string {
+		_, value, _ := strings.Cut(text, "=")
+		return func(string) string { return value }
+	}
+	source, err := policySource(env(want.Environ()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := source(); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	f, err := NewPolicyFile(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := syscall.Dup(int(f.File().Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if source, err = policySource(env(f.Environ(fd))); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Set(Policy{MinGID: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := source(); err != nil || got.MinGID != 7 || got.SpoolDir != "" {
+		t.Errorf("after a change: %+v, %v", got, err)
+	}
+	if err := f.File().Truncate(3); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := source(); err == nil {
+		t.Error("half a policy is obeyed")
+	}
+	for _, bad := range []string{"X=", "X=fd:1", "X=fd:x", "X={"} {
+		if _, err := policySource(env(bad)); err == nil {
+			t.Errorf("%q is a policy", bad)
+		}
+	}
+}
