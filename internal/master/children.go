@@ -12,9 +12,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"posthaste/internal/config"
+	"posthaste/internal/delivery/worker"
 	"posthaste/internal/sys/maillog"
 )
 
@@ -25,6 +24,7 @@ type children struct {
 	exits chan death
 
 	mail, delivery *exec.Cmd
+	policy         *worker.PolicyFile // of the delivery process
 	control        *link
 	answers        chan error // to configure
 	started        time.Time
@@ -32,7 +32,11 @@ type children struct {
 }
 
 func newChildren(s *supervisor) (*children, error) {
-	return &children{super: s, exits: make(chan death, 4)}, nil
+	policy, err := worker.NewPolicyFile(workerPolicy(s.snap))
+	if err != nil {
+		return nil, err
+	}
+	return &children{super: s, exits: make(chan death, 4), policy: policy}, nil
 }
 
 // death is the end of a process that was not asked to end.
@@ -61,6 +65,9 @@ func (c *children) bury(d death) {
 
 // configure starts the processes if they do not run, and passes everything on.
 func (c *children) configure(ctx context.Context, open sockets, log *os.File) error {
+	if err := c.policy.Set(workerPolicy(c.super.snap)); err != nil {
+		return err
+	}
 	if c.mail == nil {
 		if err := c.spawn(ctx); err != nil {
 			return err
@@ -106,15 +113,14 @@ func (c *children) spawn(ctx context.Context) error {
 		return err
 	}
 	defer theirs.Close()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	mailEnd, deliveryEnd, err := worker.SocketPair()
 	if err != nil {
 		return err
 	}
-	mailEnd, deliveryEnd := os.NewFile(uintptr(fds[0]), "delivery"), os.NewFile(uintptr(fds[1]), "delivery")
 	defer mailEnd.Close()
 	defer deliveryEnd.Close()
 	dir := c.super.options.ConfigDir
-	c.delivery, err = c.run("delivery", nil, []string{"-c", dir}, deliveryEnd)
+	c.delivery, err = c.run("delivery", nil, []string{"-c", dir}, deliveryEnd, c.policy.File())
 	if err != nil {
 		return err
 	}
@@ -169,6 +175,9 @@ func (c *children) run(role string, as *syscall.Credential, args []string, files
 	cmd.Dir = c.super.layout.QueueDirectory
 	cmd.ExtraFiles = files
 	cmd.Env = childEnvironment()
+	if role == "delivery" {
+		cmd.Env = append(cmd.Env, c.policy.Environ(4))
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setsid: true}
 	output, err := cmd.StderrPipe()
 	if err != nil {
