@@ -38,6 +38,7 @@ type postmap struct {
 	utf8                     bool
 	lineLimit, nesting, size int
 	boundary                 int
+	hostname                 string
 }
 
 // Postmap makes and queries lookup tables: postmap(1).
@@ -238,11 +239,12 @@ func (p *postmap) configure() error {
 		Nesting     int    `param:"mime_nesting_limit"`
 		HeaderLimit int    `param:"header_size_limit"`
 		Boundary    int    `param:"mime_boundary_length_limit"`
+		Hostname    string `param:"myhostname"`
 	}
 	if err := snap.Main().Fill(&set); err != nil {
 		return errors.New(configError(err))
 	}
-	p.defaultType = set.DefaultType
+	p.defaultType, p.hostname = set.DefaultType, set.Hostname
 	p.lineLimit, p.nesting, p.size, p.boundary = set.LineLimit, set.Nesting, set.HeaderLimit, set.Boundary
 	p.utf8 = set.UTF8 && !p.noUTF8 && (p.forceUTF8 || !p.body && !p.header)
 	p.log = p.toolLog(snap.Main())
@@ -270,7 +272,11 @@ func (p *postmap) open(spec string) (table.Table, error) {
 	if err := table.Reason(t); err != nil {
 		if errors.Is(err, indexed.ErrType) {
 			// libdb's own line, which scripts may look for.
-			fmt.Fprintf(p.Stderr, "BDB0641 __db_meta_setup: %s: unexpected file type or format\n", indexed.Path(kind, name))
+			path := indexed.Path(kind, name)
+			if !strings.Contains(path, "/") {
+				path = "./" + path
+			}
+			fmt.Fprintf(p.Stderr, "BDB0641 __db_meta_setup: %s: unexpected file type or format\n", path)
 		}
 		return nil, err
 	}

@@ -131,13 +131,9 @@ func (p *postmap) update(kind, name string, set indexed.Settings) (*indexed.Upda
 // sign adds what Sendmail and NIS expect in an alias database: the mark that it
 // is complete, when it was made and where.
 func (p *postmap) sign(u *indexed.Update) {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "localhost"
-	}
 	u.Set("@", "@")
 	u.Set("YP_LAST_MODIFIED", fmt.Sprintf("%010d", time.Now().Unix()))
-	u.Set("YP_MASTER_NAME", host)
+	u.Set("YP_MASTER_NAME", p.hostname)
 }
 
 // delete removes a key, or those on standard input, from every table, and

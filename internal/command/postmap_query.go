@@ -199,17 +199,16 @@ func (k *messageKeys) key(wanted bool, text []byte) {
 }
 
 // Header implements rfc822.Events.
-func (k *messageKeys) Header(class rfc822.Class, _ rfc822.Known, text []byte) {
-	k.key(k.tool.header && (k.tool.mime || class == rfc822.Primary), text)
+func (k *messageKeys) Header(_ rfc822.Class, _ rfc822.Known, text []byte) {
+	k.key(k.tool.header, text)
 }
 
 // EndOfHeader implements rfc822.Events.
 func (k *messageKeys) EndOfHeader([]byte) {}
 
 // Body implements rfc822.Events.
-func (k *messageKeys) Body(text []byte, offset int) {
-	// The empty line between header and body is no part of the body.
-	k.key(k.tool.body && (offset > 0 || len(bytes.TrimRight(text, "\n")) > 0), bytes.TrimSuffix(text, []byte("\n")))
+func (k *messageKeys) Body(text []byte, _ int) {
+	k.key(k.tool.body, bytes.TrimSuffix(text, []byte("\n")))
 }
 
 // Defect implements rfc822.Events.
