@@ -66,6 +66,7 @@ type Config struct {
 	PeernameLookup    bool   `param:"smtpd_peername_lookup"`
 	PortLogging       bool   `param:"smtpd_client_port_logging"`
 	HideClient        bool   `param:"smtpd_hide_client_session"`
+	AuthHeader        bool   `param:"smtpd_sasl_authenticated_header"`
 	NotifyClasses     string `param:"notify_classes"`
 	ReceiveOverride   string `param:"receive_override_options"`
 	ContentFilter     string `param:"content_filter"`

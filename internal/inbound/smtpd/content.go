@@ -292,7 +292,7 @@ func (s *session) received(head []byte) []byte {
 			literal = "IPv6:" + literal
 		}
 		fmt.Fprintf(&b, "from %s (%s [%s])\n\t", helo, c.peer.Name, literal)
-		if c.login.Username != "" {
+		if c.login.Username != "" && s.set.AuthHeader {
 			fmt.Fprintf(&b, "(Authenticated sender: %s)\n\t", comment(c.login.Username))
 		}
 	}
@@ -312,7 +312,7 @@ func (s *session) protocolName() string {
 	if s.txn.smtputf8 {
 		name = "UTF8SMTP"
 	}
-	if s.conn.login.Username != "" {
+	if s.conn.login.Username != "" && s.conn.protocol == "ESMTP" {
 		name += "A"
 	}
 	return name

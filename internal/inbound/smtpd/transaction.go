@@ -294,7 +294,7 @@ func (s *session) parseNotify(value string) reply {
 	}
 	for word := range strings.SplitSeq(value, ",") {
 		if _, err := smtpproto.ParseNotify(word); err != nil && word != "" {
-			s.log.Warnf("peer.Unknown DSN NOTIFY command value \"%s\" in \"%s\"", word, value)
+			s.log.Warnf("unknown DSN NOTIFY command value \"%s\" in \"%s\"", word, value)
 			break
 		}
 	}
@@ -454,7 +454,7 @@ func parseOverride(override, detect string) (cleanupFlags, error) {
 			f &^= cleanup.Milter
 		case "no_unknown_recipient_checks":
 		default:
-			return 0, fmt.Errorf("receive_override_options: peer.Unknown option: %s", word)
+			return 0, fmt.Errorf("receive_override_options: unknown option: %s", word)
 		}
 	}
 	for _, word := range strings.FieldsFunc(detect, isListSeparator) {

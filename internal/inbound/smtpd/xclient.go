@@ -107,7 +107,7 @@ type overrides struct {
 	helo, protocol string
 }
 
-// set applies one attribute. known is false for an peer.Unknown one, ok for a bad
+// set applies one attribute. known is false for an unknown one, ok for a bad
 // value.
 func (o *overrides) set(a attribute) (known, ok bool) {
 	known = true
