@@ -1,5 +1,7 @@
 package command
 
+import "posthaste/internal/command/mailqueue"
+
 // commands maps the names of the multi-call binary to their functions.
 var commands = map[string]Run{
 	"master":             Master,
@@ -12,4 +14,8 @@ var commands = map[string]Run{
 	"postalias":          Postalias,
 	"postmap":            Postmap,
 	"postconf":           Postconf,
+	"mailq":              lower(mailqueue.Mailq),
+	"postcat":            lower(mailqueue.Postcat),
+	"postqueue":          lower(mailqueue.Postqueue),
+	"postsuper":          lower(mailqueue.Postsuper),
 }

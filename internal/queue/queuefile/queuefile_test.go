@@ -76,12 +76,12 @@ func checkRewrite(t *testing.T, name string, data []byte, env *envelope.Envelope
 		want = cutRecord(want, Killed)
 	}
 	want = cutExtraEncoding(want)
-	if diff := cmp.Diff(dump(t, want), dump(t, got)); diff != "" {
+	if diff := cmp.Diff(recordsOf(t, want), recordsOf(t, got)); diff != "" {
 		t.Errorf("%s (-postfix +ours):\n%s", name, diff)
 	}
 }
 
-func dump(t *testing.T, data []byte) (lines []string) {
+func recordsOf(t *testing.T, data []byte) (lines []string) {
 	r := NewReader(bytes.NewReader(data), 0)
 	for {
 		rec, err := r.Next()
@@ -269,5 +269,44 @@ func TestPointers(t *testing.T) {
 	copy(circle[PointerLen:], AppendPointer(nil, PointerLen))
 	if _, err := NewReader(bytes.NewReader(circle), 0).Next(); !errors.Is(err, ErrFormat) {
 		t.Errorf("circle: %v", err)
+	}
+}
+
+func TestDump(t *testing.T) {
+	t.Parallel()
+	names, _ := filepath.Glob("testdata/*.postcat")
+	for _, name := range names {
+		data, err := os.ReadFile(strings.TrimSuffix(name, ".postcat"))
+		want, err2 := os.ReadFile(name)
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		title, _, _ := strings.Cut(strings.TrimPrefix(string(want), "*** ENVELOPE RECORDS "), " ***")
+		var got bytes.Buffer
+		if err := Dump(&got, bytes.NewReader(data), DumpOptions{Name: title, Show: ShowEnvelope | ShowHeader | ShowBody | ShowOffset | ShowLabels, Zone: time.UTC}); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(string(want), got.String()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestDumpParts(t *testing.T) {
+	t.Parallel()
+	data := write(&envelope.Envelope{Sender: "s"}, "A: b\n c\n\nbody\nend")
+	for show, want := range map[Show]string{
+		ShowHeader:            "A: b\n c\n",
+		ShowBody:              "\nbody\nend",
+		ShowHeader | ShowBody: "A: b\n c\n\nbody\nend",
+		ShowBody | ShowType:   " 78 \n 78 body\n 76 end",
+	} {
+		var got bytes.Buffer
+		if err := Dump(&got, bytes.NewReader(data), DumpOptions{Show: show}); err != nil || got.String() != want {
+			t.Errorf("%d: %q %v", show, got.String(), err)
+		}
+	}
+	if err := Dump(io.Discard, strings.NewReader("hello"), DumpOptions{Show: ShowBody}); !errors.Is(err, ErrNotQueueFile) {
+		t.Error(err)
 	}
 }

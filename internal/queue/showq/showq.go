@@ -51,38 +51,68 @@ type Recipient struct {
 
 // Write lists a store, a line for each message.
 func Write(ctx context.Context, w io.Writer, store queue.Store, c Config) error {
-	if c.EmptySender == "" {
-		c.EmptySender = "MAILER-DAEMON"
-	}
 	out := bufio.NewWriterSize(w, 32<<10)
 	var line []byte
-	err := store.Scan(ctx, queue.Filter{Recipients: true}, func(s queue.Summary) error {
-		line = appendMessage(line[:0], &s, c)
+	err := each(ctx, store, c, func(m *Message) error {
+		line = appendMessage(line[:0], m)
 		_, err := out.Write(line)
 		return err
 	})
 	return errors.Join(err, out.Flush())
 }
 
+// List makes the traditional listing of a store.
+func List(ctx context.Context, w io.Writer, store queue.Store, c Config, s Style) error {
+	l := listing{style: s, out: bufio.NewWriterSize(w, 32<<10)}
+	err := each(ctx, store, c, func(m *Message) error {
+		l.message(m)
+		return nil
+	})
+	return errors.Join(err, l.end())
+}
+
+func each(ctx context.Context, store queue.Store, c Config, fn func(*Message) error) error {
+	if c.EmptySender == "" {
+		c.EmptySender = "MAILER-DAEMON"
+	}
+	return store.Scan(ctx, queue.Filter{Recipients: true}, func(s queue.Summary) error {
+		m := c.message(&s)
+		return fn(&m)
+	})
+}
+
+// message takes what is shown, made printable.
+func (c Config) message(s *queue.Summary) Message {
+	m := Message{Queue: string(s.Queue), ID: string(s.ID), Arrival: max(0, s.Arrival.Unix()), Size: s.Size, ForceExpire: s.ForceExpire,
+		Sender: c.external(s.Sender), Recipients: make([]Recipient, len(s.Recipients))}
+	for i, from := range s.Recipients {
+		r := &m.Recipients[i]
+		r.Original, r.Address = maillog.Printable(from.Original.External()), c.external(from.Address)
+		if reason := maillog.Printable(from.Reason); from.Failed {
+			r.BounceReason = reason
+		} else {
+			r.DelayReason = reason
+		}
+	}
+	return m
+}
+
 // appendMessage writes the members in Postfix's order and with its blanks.
-func appendMessage(b []byte, s *queue.Summary, c Config) []byte {
+func appendMessage(b []byte, m *Message) []byte {
 	b = fmt.Appendf(b, `{"queue_name": "%s", "queue_id": "%s", "arrival_time": %d, "message_size": %d, "forced_expire": %t, "sender": `,
-		s.Queue, s.ID, max(0, s.Arrival.Unix()), s.Size, s.ForceExpire)
-	b = appendText(b, c.external(s.Sender))
-	b = append(b, `, "recipients": [`...)
-	for i, r := range s.Recipients {
+		m.Queue, m.ID, m.Arrival, m.Size, m.ForceExpire)
+	b = append(appendText(b, m.Sender), `, "recipients": [`...)
+	for i, r := range m.Recipients {
 		if i > 0 {
 			b = append(b, ", "...)
 		}
-		b = append(b, `{"orig_address": `...)
-		b = appendText(b, r.Original.External())
-		b = append(b, `, "address": `...)
-		b = appendText(b, c.external(r.Address))
-		if r.Reason != "" {
-			b = append(b, `, "`...)
-			b = append(b, map[bool]string{false: "delay", true: "bounce"}[r.Failed]...)
-			b = append(b, `_reason": `...)
-			b = appendText(b, r.Reason)
+		b = appendText(append(b, `{"orig_address": `...), r.Original)
+		b = appendText(append(b, `, "address": `...), r.Address)
+		if r.DelayReason != "" {
+			b = appendText(append(b, `, "delay_reason": `...), r.DelayReason)
+		}
+		if r.BounceReason != "" {
+			b = appendText(append(b, `, "bounce_reason": `...), r.BounceReason)
 		}
 		b = append(b, '}')
 	}
@@ -93,13 +123,13 @@ func (c Config) external(a addr.Address) string {
 	if a == "" {
 		return c.EmptySender
 	}
-	return a.External()
+	return maillog.Printable(a.External())
 }
 
-// appendText writes a JSON string.
+// appendText writes a JSON string; text is printable.
 func appendText(b []byte, text string) []byte {
 	b = append(b, '"')
-	for _, r := range maillog.Printable(text) {
+	for _, r := range text {
 		if r == '"' || r == '\\' {
 			b = append(b, '\\')
 		}
@@ -128,32 +158,47 @@ type Style struct {
 
 // Format makes the traditional listing of the lines in r.
 func Format(w io.Writer, r io.Reader, s Style) error {
-	out := bufio.NewWriterSize(w, 32<<10)
-	count, sum := 0, int64(0)
+	l := listing{style: s, out: bufio.NewWriterSize(w, 32<<10)}
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, 64<<10), maxLine)
 	for in.Scan() {
 		var m Message
 		if err := json.Unmarshal(in.Bytes(), &m); err != nil {
-			return errors.Join(ErrFormat, out.Flush())
+			return errors.Join(ErrFormat, l.out.Flush())
 		}
-		if count == 0 {
-			out.WriteString(s.header())
-		}
-		s.message(out, &m)
-		count++
-		sum += m.Size
+		l.message(&m)
 	}
-	if count == 0 {
-		out.WriteString("Mail queue is empty\n")
-	} else {
-		plural := "s"
-		if count == 1 {
-			plural = ""
-		}
-		fmt.Fprintf(out, "-- %d Kbytes in %d Request%s.\n", sum/1024, count, plural)
+	return errors.Join(in.Err(), l.end())
+}
+
+// listing is a traditional listing being written.
+type listing struct {
+	style Style
+	out   *bufio.Writer
+	count int
+	sum   int64
+}
+
+func (l *listing) message(m *Message) {
+	if l.count == 0 {
+		l.out.WriteString(l.style.header())
 	}
-	return errors.Join(in.Err(), out.Flush())
+	l.style.message(l.out, m)
+	l.count++
+	l.sum += m.Size
+}
+
+func (l *listing) end() error {
+	if l.count == 0 {
+		l.out.WriteString("Mail queue is empty\n")
+		return l.out.Flush()
+	}
+	plural := "s"
+	if l.count == 1 {
+		plural = ""
+	}
+	fmt.Fprintf(l.out, "-- %d Kbytes in %d Request%s.\n", l.sum/1024, l.count, plural)
+	return l.out.Flush()
 }
 
 func (s Style) header() string {

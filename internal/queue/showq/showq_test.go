@@ -125,7 +125,7 @@ func FuzzAppendMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sender, recipient, reason string) {
 		s := queue.Summary{ID: "A1B2C3", Queue: "deferred", Recipients: []queue.SummaryRecipient{{Reason: reason, Failed: true}}}
 		s.Sender, s.Recipients[0].Address = addr.Address(sender), addr.Address(recipient)
-		line := appendMessage(nil, &s, Config{EmptySender: "X"})
+		line := func() []byte { m := (Config{EmptySender: "X"}).message(&s); return appendMessage(nil, &m) }()
 		if bytes.Count(line, []byte("\n")) != 1 || !json.Valid(line) {
 			t.Fatalf("%q", line)
 		}
