@@ -69,6 +69,7 @@ type eval struct {
 	ifReject pending // makes a permanent refusal temporary
 	ifPermit pending // makes an acceptance a temporary refusal
 	status   dsn.Status
+	trouble  bool
 	hangup   bool
 	node     *node // being evaluated
 	by       Item
@@ -78,7 +79,7 @@ type eval struct {
 
 // stage evaluates the list of a stage.
 func (e *eval) stage(l *list, s subject) outcome {
-	e.depth, e.warn, e.ifReject = 0, 0, pending{}
+	e.depth, e.warn, e.ifReject, e.by = 0, 0, pending{}, Item{}
 	return e.list(l, s)
 }
 
@@ -172,7 +173,7 @@ func (e *eval) refuse(why kind, status dsn.Status) outcome {
 		return dunno
 	}
 	e.event("reject", status.Reply())
-	e.status = status
+	e.status, e.trouble = status, why == byTrouble
 	e.by = Item{}
 	if e.node != nil {
 		e.by = e.node.item()

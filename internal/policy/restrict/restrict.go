@@ -39,10 +39,16 @@ type Client struct {
 	ReverseStatus NameStatus
 	Address       string // IP address text, without brackets or prefix
 	Port          string
+	ShowPort      bool // smtpd_client_port_logging
 }
 
-// NameAddr is "name[address]", as logs have it.
-func (c *Client) NameAddr() string { return c.Name + "[" + c.Address + "]" }
+// NameAddr is "name[address]", as logs have it, with ":port" if that is wanted.
+func (c *Client) NameAddr() string {
+	if c.ShowPort {
+		return c.Name + "[" + c.Address + "]:" + c.Port
+	}
+	return c.Name + "[" + c.Address + "]"
+}
 
 // TLS is what is known about the session's encryption; the zero value is none.
 type TLS struct {
@@ -141,6 +147,9 @@ type Verdict struct {
 	// Status is the refusal, zero when there is none. smtpd closes the
 	// connection after codes 421 and 521.
 	Status dsn.Status
+	// Trouble says that the refusal is for broken machinery or configuration
+	// and not for what the client did.
+	Trouble bool
 	// Hangup asks to close the connection without a reply.
 	Hangup bool
 	// By is the item that decided; zero when no list did.

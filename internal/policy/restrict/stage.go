@@ -78,7 +78,7 @@ func (c *Checker) eval(ctx context.Context, v *View, where string) *eval {
 func (e *eval) verdict(result outcome) Verdict {
 	out := Verdict{By: e.by, Trace: e.trace, Hangup: e.hangup}
 	if result == refuse {
-		out.Status = e.status
+		out.Status, out.Trouble = e.status, e.trouble
 	}
 	return out
 }
