@@ -49,6 +49,7 @@ type Config struct {
 	RequireHome  bool   `param:"require_home_directory"`
 	Biff         bool   `param:"biff"`
 	QueueDir     string `param:"queue_directory"`
+	ConfigDir    string `param:"config_directory"`
 
 	// Aliases and .forward files.
 	ExpandOwner   bool   `param:"expand_owner_alias"`
@@ -165,7 +166,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 	a.defaults = user.Rights()
 	a.commandsFrom, a.filesFrom = set(cfg.AllowCommands), set(cfg.AllowFiles)
 	a.propagate, a.prepend = set(cfg.Propagate), set(cfg.Prepend)
-	a.env = mailbox.Environment(mailbox.Export(cfg.Export, cfg.Import, deps.Getenv))
+	a.env = mailbox.Environment(mailbox.Export(cfg.Export, cfg.Import, mailbox.WithConfig(cfg.ConfigDir, deps.Getenv)))
 	a.open()
 	return a, nil
 }

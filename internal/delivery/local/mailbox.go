@@ -107,7 +107,7 @@ func (d *delivery) maildir(m mail, as worker.Rights, path string) result {
 	}
 	form := d.form(m, mailbox.MaildirForm, "file")
 	err := d.agent.deps.Host.Maildir(d.ctx, as, worker.Maildir{
-		Dir: path, Hostname: d.agent.cfg.Hostname, Limit: d.agent.cfg.SizeLimit, Body: form.Body(d.r.Open),
+		Dir: path, Hostname: mailbox.SystemName(), Limit: d.agent.cfg.SizeLimit, Body: form.Body(d.r.Open),
 	})
 	if err == nil {
 		return d.sent(m, "delivered to maildir")

@@ -186,3 +186,13 @@ func words(text string) []string {
 		text = text[end:]
 	}
 }
+
+// WithConfig is getenv with MAIL_CONFIG as every Postfix process has it.
+func WithConfig(dir string, getenv func(string) (string, bool)) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		if name == "MAIL_CONFIG" && dir != "" {
+			return dir, true
+		}
+		return getenv(name)
+	}
+}

@@ -33,6 +33,7 @@ type Config struct {
 	Export       string        `param:"export_environment"`
 	Import       string        `param:"import_environment"`
 	QueueDir     string        `param:"queue_directory"`
+	ConfigDir    string        `param:"config_directory"`
 }
 
 // Deps are the agent's neighbours.
@@ -62,7 +63,7 @@ func New(cfg Config, settings Settings, deps Deps) *Agent {
 	}
 	return &Agent{
 		cfg: cfg, set: settings, deps: deps,
-		env: mailbox.Environment(mailbox.Export(cfg.Export, cfg.Import, deps.Getenv)),
+		env: mailbox.Environment(mailbox.Export(cfg.Export, cfg.Import, mailbox.WithConfig(cfg.ConfigDir, deps.Getenv))),
 		ext: addr.Extensions{Delimiters: cfg.Delimiter, OwnerRequest: cfg.OwnerSpecial, DoubleBounce: cfg.DoubleBounce},
 	}
 }

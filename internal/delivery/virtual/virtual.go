@@ -29,7 +29,6 @@ import (
 
 // Config is what virtual(8) reads of main.cf.
 type Config struct {
-	Hostname     string `param:"myhostname"`
 	Base         string `param:"virtual_mailbox_base"`
 	Maps         string `param:"virtual_mailbox_maps"`
 	UIDMaps      string `param:"virtual_uid_maps"`
@@ -203,7 +202,7 @@ func (a *Agent) number(ctx context.Context, maps *table.Maps, user addr.Address,
 }
 
 func (a *Agent) maildir(ctx context.Context, to target, body func(io.Writer) error) dsn.Status {
-	err := a.deps.Host.Maildir(ctx, to.as, worker.Maildir{Dir: to.path, Hostname: a.cfg.Hostname, Limit: a.cfg.Limit, Body: body})
+	err := a.deps.Host.Maildir(ctx, to.as, worker.Maildir{Dir: to.path, Hostname: mailbox.SystemName(), Limit: a.cfg.Limit, Body: body})
 	if err == nil {
 		return dsn.FromEnhanced("2.0.0", "delivered to maildir")
 	}

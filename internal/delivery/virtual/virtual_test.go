@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"posthaste/internal/delivery/mailbox"
 	"posthaste/internal/delivery/worker"
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/envelope"
@@ -59,7 +60,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, dir: t.TempDir(), host: &asked{Host: worker.InProcess()}, text: "Subject: x\n\nFrom me\n"}
 	b.env.Sender = "a@client.example"
 	b.cfg = Config{
-		Hostname: "h.example", Base: b.dir, MinimumUID: 100, Limit: 20_000, MessageLimit: 15_000, Lock: "fcntl, dotlock", StrictOwner: true,
+		Base: b.dir, MinimumUID: 100, Limit: 20_000, MessageLimit: 15_000, Lock: "fcntl, dotlock", StrictOwner: true,
 		Delimiter: "+", KeepOriginal: true, GIDMaps: "static:2100",
 		Maps: "inline:{ {info@example.com = example.com/info/Maildir/} {sales@example.com = sales} {deep@example.com = not/there/deep}" +
 			" {rootish@example.com = r} {nouid@example.com = n} {own+ext@example.com = own/} {lost@example.com = l} {@example.org = catchall/} }",
@@ -133,7 +134,7 @@ func TestDeliver(t *testing.T) {
 	if err != nil || !regexp.MustCompile("^From a@client.example  .*\nReturn-Path: <a@client.example>\nX-Original-To: sales@example.com\nDelivered-To: sales@example.com\nSubject: x\n\n>From me\n\n$").Match(mbox) {
 		t.Errorf("mbox %q, %v", mbox, err)
 	}
-	files, err := filepath.Glob(b.dir + "/example.com/info/Maildir/new/*.h.example")
+	files, err := filepath.Glob(b.dir + "/example.com/info/Maildir/new/*." + mailbox.SystemName())
 	if err != nil || len(files) != 2 {
 		t.Errorf("maildir has %q, %v", files, err)
 	}
