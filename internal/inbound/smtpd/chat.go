@@ -103,8 +103,8 @@ func (s *session) abort() {
 // flush sends the replies that wait.
 func (s *session) flush() error {
 	s.flushed = s.srv.deps.Now()
-	if len(s.out) == 0 {
-		return nil
+	if s.deaf != nil || len(s.out) == 0 {
+		return s.deaf
 	}
 	if s.set.Timeout > 0 {
 		_ = s.stream.SetWriteDeadline(s.flushed.Add(s.set.Timeout))
@@ -114,13 +114,13 @@ func (s *session) flush() error {
 	if cap(s.out) > maxUnsent {
 		s.out = nil
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return errTimeout
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.deaf = errTimeout
+	case err != nil:
+		s.deaf = errLost
 	}
-	if err != nil {
-		return errLost
-	}
-	return nil
+	return s.deaf
 }
 
 // send puts a reply on its way. A client that made errors waits for it.

@@ -128,12 +128,10 @@ func open(cfg Config, o *table.Opener, opt Options) (*settings, error) {
 	return s, nil
 }
 
-// current is the settings for a new session.
+// current is the settings for a new session; s.mu is held.
 func (s *Server) current() *settings {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	now := s.deps.Now()
-	if s.slots != nil && len(s.slots) == cap(s.slots) {
+	if s.opt.MaxProc > 0 && len(s.sessions) >= s.opt.MaxProc {
 		s.stressUntil = now.Add(stressTime)
 	}
 	if now.Before(s.stressUntil) {
@@ -316,13 +314,14 @@ func (pipe) SetWriteDeadline(time.Time) error { return nil }
 func (pipe) Close() error                     { return nil }
 
 func (s *Server) serve(ctx context.Context, conn stream, from peer.Client) {
-	c := &session{srv: s, set: s.current(), ctx: ctx, log: s.log, stream: conn}
+	c := &session{srv: s, ctx: ctx, log: s.log, stream: conn, flushed: s.deps.Now()}
 	c.in = smtpproto.NewReader(c)
 	c.conn.peer = from
 	s.mu.Lock()
 	s.serial++
 	c.serial = s.serial
 	s.sessions[c] = struct{}{}
+	c.set = s.current()
 	stopping := s.stopping
 	s.mu.Unlock()
 	if stopping {

@@ -49,6 +49,7 @@ type session struct {
 
 	stream   stream
 	out      []byte    // replies that are not sent yet
+	deaf     error     // why nothing more can be sent
 	flushed  time.Time // when replies were sent last
 	deadline time.Time // of the current request (smtpd_per_request_deadline)
 
