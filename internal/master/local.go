@@ -28,7 +28,7 @@ func makeLocal(g *generation, view *config.View, _ mastercf.Service, log *maillo
 		return nil, err
 	}
 	return local.New(c, local.Deps{
-		Host: g.system.workers, Tables: g.tables, Users: local.NewPasswordFile("/etc/passwd"),
+		Host: g.system.workers, Tables: g.tables, Users: local.NewNameService(),
 		Resolver: addresses{g.resolver.Rewriter(), g.resolver},
 		Submit: func(ctx context.Context, size int64) (local.Submission, error) {
 			service, ok := g.cleanup(view)
@@ -41,6 +41,11 @@ func makeLocal(g *generation, view *config.View, _ mastercf.Service, log *maillo
 			other, ok := g.agents[r.Transport]
 			if !ok {
 				return fmt.Errorf("no transport %q in master.cf", r.Transport)
+			}
+			report := r.Report
+			r.Report = func(o transport.Outcome) {
+				o.Log = other.Log
+				report(o)
 			}
 			other.Agent.Deliver(ctx, r)
 			return nil
