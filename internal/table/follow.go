@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"posthaste/internal/sys/strerror"
@@ -103,6 +104,17 @@ func (f *Following[T]) reload() error {
 	f.seen = info
 	f.value.Store(&value)
 	return nil
+}
+
+// OwnerID is the owner of the file that was loaded last, for Owner.
+func (f *Following[T]) OwnerID() (uid int, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st, ok := f.seen.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(st.Uid), true
 }
 
 func sameFile(a, b fs.FileInfo) bool {

@@ -20,17 +20,21 @@ func Table(o *table.Opener, name string, use table.Use) (table.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &networks{"cidr:" + name, rules}, nil
+	return &networks{"cidr:" + name, rules.Get, rules.OwnerID}, nil
 }
 
 type networks struct {
 	name  string
 	rules func() []rule
+	owner func() (int, bool)
 }
 
 func (n *networks) Fixed() bool  { return false }
 func (n *networks) Name() string { return n.name }
 func (n *networks) Close() error { return nil }
+
+// OwnerID implements table.Owner.
+func (n *networks) OwnerID() (int, bool) { return n.owner() }
 
 // Lookup implements table.Table. A key that is no address is not found.
 func (n *networks) Lookup(_ context.Context, key string) (string, bool, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 
 	"posthaste/internal/sys/strerror"
@@ -57,8 +56,7 @@ type indexed struct {
 // contents is one version of the file.
 type contents struct {
 	reader
-	null  bool // keys and values end in a NUL
-	owner int
+	null bool // keys and values end in a NUL
 }
 
 func open(o *table.Opener, kind, name string) (table.Table, error) {
@@ -125,10 +123,7 @@ func load(kind string, file *os.File) (contents, error) {
 	if err != nil {
 		return contents{}, err
 	}
-	c := contents{reader: r, owner: -1}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		c.owner = int(st.Uid)
-	}
+	c := contents{reader: r}
 	if s.memory != nil {
 		s.file = nil
 		defer file.Close()
@@ -247,7 +242,4 @@ func (t *indexed) All(_ context.Context, yield func(key, value string) error) er
 }
 
 // OwnerID implements table.Owner.
-func (t *indexed) OwnerID() (int, bool) {
-	owner := t.current.Get().owner
-	return owner, owner >= 0
-}
+func (t *indexed) OwnerID() (int, bool) { return t.current.OwnerID() }

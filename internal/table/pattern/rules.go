@@ -49,18 +49,22 @@ func open(o *table.Opener, k kind, name string, use table.Use) (table.Table, err
 	if err != nil {
 		return nil, err
 	}
-	return &patterns{k.name, name, rules}, nil
+	return &patterns{k.name, name, rules.Get, rules.OwnerID}, nil
 }
 
 // patterns is a table of rules.
 type patterns struct {
 	kind, name string
 	rules      func() []rule
+	owner      func() (int, bool)
 }
 
 func (p *patterns) Fixed() bool  { return false }
 func (p *patterns) Name() string { return p.kind + ":" + p.name }
 func (p *patterns) Close() error { return nil }
+
+// OwnerID implements table.Owner.
+func (p *patterns) OwnerID() (int, bool) { return p.owner() }
 
 // rule is one or two patterns with a result, or with endif > 0 an IF block up
 // to before rule number endif.

@@ -128,7 +128,7 @@ func write(list []token, form tokenForm) string {
 		default:
 			b.WriteByte(t.kind)
 		}
-		if i+1 < len(list) && t.isWord() && list[i+1].isWord() {
+		if i+1 < len(list) && t.isWord() && (list[i+1].isWord() || list[i+1].kind == '<') {
 			b.WriteByte(' ')
 		}
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"posthaste/internal/sys/strerror"
@@ -46,12 +48,19 @@ func Texthash(o *table.Opener, name string, use table.Use) (table.Table, error) 
 		return readHash(o, name, use, file)
 	})
 	if err != nil {
-		if _, statErr := os.Stat(name); statErr == nil && !os.IsPermission(err) {
-			return nil, err
+		var failed *fs.PathError
+		if errors.As(err, &failed) {
+			err = fmt.Errorf("open database %s: %s", name, strerror.Text(err))
 		}
-		return nil, fmt.Errorf("open database %s: %s", name, strerror.Text(err))
+		return nil, err
 	}
-	return &memory{"texthash:" + name, f.Get}, nil
+	return &texthash{memory{"texthash:" + name, f.Get}, f}, nil
+}
+
+// texthash is a table in memory that knows its file's owner.
+type texthash struct {
+	memory
+	*table.Following[entries]
 }
 
 func readHash(o *table.Opener, path string, use table.Use, file *os.File) (entries, error) {

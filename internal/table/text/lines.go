@@ -118,21 +118,28 @@ func isSpace(c byte) bool { return strings.IndexByte(space, c) >= 0 }
 // Follow loads the rules of a pattern table: from the file name and from then
 // on whenever it changes, or from the name itself when it is written
 // "{ {rule}, {rule} }". kind is the table's type.
-func Follow[T any](o *table.Opener, kind, name string, load func(*Lines) (T, error)) (func() T, error) {
+func Follow[T any](o *table.Opener, kind, name string, load func(*Lines) (T, error)) (Rules[T], error) {
 	if strings.HasPrefix(name, "{") {
 		rules, err := Braced(name)
 		if err != nil {
-			return nil, table.Permanent{Reason: fmt.Sprintf("%s map: %s", kind, err)}
+			return Rules[T]{}, table.Permanent{Reason: fmt.Sprintf("%s map: %s", kind, err)}
 		}
 		v, err := load(NewLines(strings.NewReader(strings.Join(rules, "\n")), name, o.Log()))
-		return func() T { return v }, err
+		return Rules[T]{Get: func() T { return v }, OwnerID: func() (int, bool) { return 0, true }}, err
 	}
 	f, err := table.Follow(o, name, func(file *os.File) (T, error) {
 		defer file.Close()
 		return load(NewLines(file, name, o.Log()))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %s", name, strerror.Text(err))
+		return Rules[T]{}, fmt.Errorf("open %s: %s", name, strerror.Text(err))
 	}
-	return f.Get, nil
+	return Rules[T]{Get: f.Get, OwnerID: f.OwnerID}, nil
+}
+
+// Rules are the rules of a pattern table, as they are now.
+type Rules[T any] struct {
+	Get func() T
+	// OwnerID is table.Owner's; main.cf, where rules in braces stand, is root's.
+	OwnerID func() (uid int, known bool)
 }
