@@ -186,6 +186,11 @@ func (m *Submission) Commit(ctx context.Context) dsn.Status {
 		m.env.Arrival = m.svc.deps.Now()
 	}
 	err := m.draft.Commit(ctx, &m.env, to)
+	if errors.Is(err, queue.ErrTooLarge) {
+		m.warnf("queue file size limit exceeded")
+		m.remove("canceled")
+		return result(failSize, "")
+	}
 	if err != nil {
 		m.warnf("write queue file: %v", err)
 		if errors.Is(err, queue.ErrUnknown) {

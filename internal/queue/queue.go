@@ -65,6 +65,7 @@ type Claim struct{ Epoch uint64 }
 
 var (
 	ErrFull     = errors.New("queue: insufficient storage")      // answer 452
+	ErrTooLarge = errors.New("queue: message is too large")      // message_size_limit
 	ErrNotFound = errors.New("queue: no such message")           // gone, or never was
 	ErrStale    = errors.New("queue: message was changed")       // Rev does not match
 	ErrNotOwner = errors.New("queue: claim is no longer valid")  // drop the work

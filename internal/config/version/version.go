@@ -4,7 +4,7 @@ package version
 
 // Mail is the default of mail_version: the Postfix release whose behaviour
 // and settings this program has, and its own version.
-const Mail = Postfix + "-posthaste-" + Own
+const Mail = Postfix + "-posthaste." + Own
 
 // Postfix is the release of Postfix that serves as the specification.
 const Postfix = "3.11.6"

@@ -207,6 +207,9 @@ func (w *commit) small() error {
 	b = queuefile.AppendExtra(append(b, d.buf...), w.env)
 	w.layout.End = int64(len(b))
 	w.image = b
+	if d.s.tooLarge(w.layout.End) {
+		return queue.ErrTooLarge
+	}
 	path := d.path(w.to)
 	f, err := d.s.create(path, draftMode)
 	if err != nil {
@@ -238,6 +241,9 @@ func (w *commit) large() error {
 	tail = append(tail, records...)
 	tail = queuefile.AppendPointer(tail, largeBegin-2)
 	w.layout.End = largeBegin + d.written + int64(len(tail))
+	if d.s.tooLarge(w.layout.End) {
+		return queue.ErrTooLarge
+	}
 	if _, err := d.file.Write(tail); err != nil {
 		return err
 	}
@@ -248,6 +254,12 @@ func (w *commit) large() error {
 	f, path := d.file, d.path(queue.Incoming)
 	d.file = nil // from here on seal is responsible
 	return w.seal(f, path, nil)
+}
+
+// tooLarge applies message_size_limit, which counts the envelope and what the
+// file format adds to each line.
+func (s *Spool) tooLarge(size int64) bool {
+	return s.o.Config.MaxSize > 0 && size > s.o.Config.MaxSize
 }
 
 // seal makes a written file a message: mode, sync, place, directory. After an

@@ -46,6 +46,7 @@ type Config struct {
 	HashNames string        `param:"hash_queue_names"`
 	HashDepth int           `param:"hash_queue_depth"`
 	MinFree   int64         `param:"queue_minfree"`
+	MaxSize   int64         `param:"message_size_limit"` // with the envelope, 0 for no limit
 	WarnAfter time.Duration `param:"delay_warning_time"`
 }
 
