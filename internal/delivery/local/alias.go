@@ -14,15 +14,12 @@ import (
 )
 
 // aliasTable is one table of alias_maps. Its file's owner gives the rights.
-type aliasTable struct {
-	*table.Maps
-	name string // type:name
-}
+type aliasTable struct{ table.Table }
 
 // owner finds who owns the table: what the table's owner writes into it runs
 // with the owner's rights. trusted means root, or a table without a file.
 func (t aliasTable) owner() (uid int, trusted bool, err error) {
-	_, path, _ := strings.Cut(t.name, ":")
+	_, path, _ := strings.Cut(t.Name(), ":")
 	if !strings.HasPrefix(path, "/") {
 		return 0, true, nil
 	}
@@ -58,6 +55,8 @@ func (d *delivery) alias(m mail, name string) (ok result, done bool) {
 	for _, t := range d.agent.aliases {
 		value, found, err := t.Lookup(d.ctx, name)
 		if err != nil {
+			d.warn("%v", err)
+			d.warn("%s: lookup of '%s' failed", t.Name(), name)
 			return d.fail(m, "4.3.0", "alias database unavailable"), true
 		}
 		if !found {
@@ -80,7 +79,7 @@ func (d *delivery) alias(m mail, name string) (ok result, done bool) {
 func (d *delivery) aliasRights(m *mail, t aliasTable) (answer result, failed bool) {
 	uid, trusted, err := t.owner()
 	if err != nil {
-		d.warn("%s: no owner UID for alias database %s", d.r.ID, t.name)
+		d.warn("%s: no owner UID for alias database %s", d.r.ID, t.Name())
 		return d.fail(*m, "4.3.0", "mail system configuration error"), true
 	}
 	if trusted {
@@ -89,7 +88,7 @@ func (d *delivery) aliasRights(m *mail, t aliasTable) (answer result, failed boo
 	}
 	u, found, err := d.agent.deps.Users.ByUID(uid)
 	if err != nil || !found {
-		d.warn("cannot find alias database owner for %s", t.name)
+		d.warn("cannot find alias database owner for %s", t.Name())
 		return d.fail(*m, "4.3.0", "cannot find alias database owner"), true
 	}
 	m.who = u.identity()

@@ -177,7 +177,7 @@ func (a *Agent) open() {
 	all := tables.Maps("alias_maps", a.cfg.AliasMaps, use)
 	var fixed []table.Table
 	for _, t := range all.Tables() {
-		a.aliases = append(a.aliases, aliasTable{Maps: table.NewMaps("alias_maps", a.deps.Log, t), name: t.Name()})
+		a.aliases = append(a.aliases, aliasTable{t})
 		if t.Fixed() {
 			fixed = append(fixed, t)
 		}

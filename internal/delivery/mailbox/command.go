@@ -87,6 +87,9 @@ func exited(code int, shown, output, said string) Verdict {
 	if known, ok := exits[code]; ok {
 		return verdict(known.enhanced, known.text+said, output, code)
 	}
+	if output == "" {
+		output = fmt.Sprintf("unknown mail system error %d", code)
+	}
 	return verdict("5.3.0", fmt.Sprintf("Command died with status %d: \"%s\"%s", code, shown, said), output, exitSoftware)
 }
 

@@ -135,7 +135,7 @@ func TestJudge(t *testing.T) {
 		{done: worker.Finished{Output: []byte("all well\n")}, said: "all well"},
 		{done: worker.Finished{Exit: 67}, want: "550 5.1.1 user unknown", diag: "user unknown"},
 		{done: worker.Finished{Exit: 75, Output: []byte("one\ntwo\n")}, want: "450 4.3.0 temporary failure. Command output: one two ", diag: "one two"},
-		{done: worker.Finished{Exit: 1}, want: `550 5.3.0 Command died with status 1: "cmd"`, diag: "internal software error"},
+		{done: worker.Finished{Exit: 1}, want: `550 5.3.0 Command died with status 1: "cmd"`, diag: "unknown mail system error 1"},
 		{done: worker.Finished{Exit: 1, Output: []byte("4.7.99 my text\n")}, want: "450 4.7.99 my text ", diag: "my text"},
 		{done: worker.Finished{Exit: 75, Output: []byte("5.7.99 my text\n")}, want: "550 5.7.99 my text ", diag: "my text"},
 		{done: worker.Finished{Exit: 75, Output: []byte("x 5.7.99 my text\n")}, want: "450 4.3.0 temporary failure. Command output: x 5.7.99 my text ", diag: "x 5.7.99 my text"},
