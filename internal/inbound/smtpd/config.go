@@ -70,5 +70,4 @@ type Config struct {
 	NotifyClasses     string `param:"notify_classes"`
 	ReceiveOverride   string `param:"receive_override_options"`
 	ContentFilter     string `param:"content_filter"`
-	UTF8DetectClasses string `param:"smtputf8_autodetect_classes"`
 }

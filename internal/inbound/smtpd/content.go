@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"posthaste/internal/inbound/intake"
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/wire/smtpproto"
 )
@@ -101,7 +100,7 @@ func (s *session) accept(in *inflow, chunk []byte) {
 		s.log.Warnf("%s: queue file size limit exceeded", s.label())
 		return
 	}
-	in.to.Write(chunk)
+	_, _ = in.to.Write(chunk) // an error is told by Commit
 }
 
 // startInflow writes what we put before the content.
@@ -111,7 +110,7 @@ func (s *session) startInflow() *inflow {
 		head = append(append(head, line...), '\n')
 	}
 	s.txn.sub.Trace(s.ctx, s.received(head))
-	s.txn.inflow = &inflow{to: intake.New(s.txn.sub)}
+	s.txn.inflow = &inflow{to: s.txn.sub}
 	return s.txn.inflow
 }
 
@@ -214,9 +213,6 @@ func (s *session) skipChunk(size int64, last bool, r reply) reply {
 func (s *session) finish(ok string) reply {
 	s.conn.where = afterMessage
 	in := s.txn.inflow
-	if !in.tooBig {
-		in.to.End()
-	}
 	s.view.Size = in.size()
 	r := s.commit(in, ok)
 	if !r.failed() {
@@ -243,7 +239,8 @@ func (s *session) commit(in *inflow, ok string) reply {
 		return r
 	}
 	if s.view.Actions.Discard {
-		return say(ok) // Abort follows: accepted, and gone by rule
+		s.txn.sub.Discard()
+		return say(ok)
 	}
 	s.act()
 	status := s.txn.sub.Commit(s.ctx)
@@ -325,7 +322,7 @@ func comment(text string) string {
 
 // inflow is content on its way to a Submission.
 type inflow struct {
-	to       *intake.Writer
+	to       io.Writer
 	received func() int64 // bytes so far, as the client counts them
 	tooBig   bool         // the rest is only read
 	bare     int          // lines that ended in a bare LF

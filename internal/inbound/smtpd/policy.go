@@ -32,7 +32,7 @@ func (s *session) newView() {
 		Client: restrict.Client{
 			Name: p.Name, NameStatus: restrict.NameStatus(p.NameStatus),
 			ReverseName: p.ReverseName, ReverseStatus: restrict.NameStatus(p.ReverseStatus),
-			Address: p.Address, Port: p.Port,
+			Address: p.Address, Port: p.Port, ShowPort: s.set.PortLogging, Named: s.conn.named,
 		},
 		ServerAddress: p.ServerAddress, ServerPort: p.ServerPort,
 		SASLMethod: s.conn.login.Method, SASLUsername: s.conn.login.Username, SASLSender: s.conn.login.Sender,

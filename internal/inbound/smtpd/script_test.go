@@ -143,6 +143,12 @@ func details(e *envelope.Envelope) string {
 	return b.String()
 }
 
+func (m *fakeSubmission) Discard() {
+	if m.end() {
+		m.sink.out("msg %s discarded", m.id)
+	}
+}
+
 func (m *fakeSubmission) Abort() {
 	if m.end() && !m.sink.quiet {
 		m.sink.out("msg %s aborted", m.id)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"posthaste/internal/cleanup"
 	"posthaste/internal/inbound/peer"
 	"posthaste/internal/sys/lifecycle"
 	"posthaste/internal/sys/maillog"
@@ -59,7 +60,7 @@ type settings struct {
 	footerMaps   *table.Maps
 	rejectFilter *table.Maps
 	rewrite      []rewriteItem
-	cleanupFlags cleanupFlags
+	flags        cleanup.Flags
 }
 
 // New makes a server and opens its tables. The error names a setting that
@@ -97,7 +98,7 @@ func open(cfg Config, o *table.Opener, opt Options) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	flags, err := parseOverride(cfg.ReceiveOverride, cfg.UTF8DetectClasses)
+	flags, err := cleanup.External.Override(cfg.ReceiveOverride)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func open(cfg Config, o *table.Opener, opt Options) (*settings, error) {
 		return matchlist.NewHosts(o, param, text, table.MatchesSubdomains(cfg.Parents, param))
 	}
 	s := &settings{
-		Config: cfg, notify: parseClasses(cfg.NotifyClasses), bare: bare, cleanupFlags: flags,
+		Config: cfg, notify: parseClasses(cfg.NotifyClasses), bare: bare, flags: flags,
 		noop:         matchlist.NewStrings(o, "smtpd_noop_commands", cfg.NoopCommands),
 		forbidden:    matchlist.NewStrings(o, "smtpd_forbidden_commands", cfg.ForbiddenCommands),
 		discard:      smtpproto.ParseKeywords(cfg.DiscardKeywords),

@@ -18,10 +18,17 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"posthaste/internal/cleanup"
 	"posthaste/internal/policy/rate"
 	"posthaste/internal/policy/restrict"
 	"posthaste/internal/sys/lifecycle"
 	"posthaste/internal/sys/maillog"
+)
+
+var (
+	_ Checker    = (*restrict.Checker)(nil)
+	_ Submission = (*cleanup.Submission)(nil)
+	_ Sink       = CleanupSink{}
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -560,15 +567,7 @@ func FuzzSession(f *testing.F) {
 	cfg.ForbidPipelining, cfg.XclientHosts, cfg.XforwardHosts, cfg.VerpClients = false, "static:all", "static:all", "static:all"
 	s, sink, log := quietServer(f, cfg, Options{Service: "smtp"})
 	f.Fuzz(func(t *testing.T, input string) {
-		client, end := net.Pipe()
-		go func() {
-			_, _ = io.WriteString(client, input)
-			_ = client.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-			_, _ = io.Copy(io.Discard, client)
-			client.Close()
-		}()
-		go func() { _, _ = io.Copy(io.Discard, client) }()
-		s.ServeConn(context.Background(), tcpPipe{end, netip.MustParseAddrPort("203.0.113.9:1")})
+		drive(s, strings.NewReader(input))
 		if sink.open != 0 {
 			t.Fatalf("%d messages left open", sink.open)
 		}

@@ -78,6 +78,7 @@ type conn struct {
 	bare     bareMode
 
 	xforwardAllowed bool
+	named           bool   // by XCLIENT
 	denied          *reply // client restrictions said no
 
 	earlyTalk bool // improper pipelining was logged

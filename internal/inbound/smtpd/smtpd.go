@@ -43,6 +43,7 @@ type Submission interface {
 	Trace(ctx context.Context, headers []byte)
 	Write(p []byte) (int, error)
 	Commit(ctx context.Context) dsn.Status
+	Discard()
 	Abort()
 }
 
@@ -56,6 +57,7 @@ type CleanupSink struct{ Service *cleanup.Service }
 
 // Begin starts a message in cleanup.
 func (c CleanupSink) Begin(ctx context.Context, o cleanup.Options) (Submission, error) {
+	o.Flags |= c.Service.Flags(cleanup.SourceSMTPD) & cleanup.DetectUTF8
 	sub, err := c.Service.Begin(ctx, o)
 	if err != nil {
 		return nil, err

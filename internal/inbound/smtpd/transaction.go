@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/policy/rate"
+	"posthaste/internal/qmgr/route"
 	"posthaste/internal/sys/maillog"
 	"posthaste/internal/wire/smtpproto"
 )
@@ -201,12 +203,12 @@ func (s *session) acceptMail() reply {
 		s.logReject("MAIL", r.String())
 		return r
 	}
-	context, err := s.rewriteContext()
+	where, err := s.rewriteContext()
 	if err != nil {
 		s.log.Warnf("local_header_rewrite_clients: lookup error: %v", err)
 		return statusReply(dsn.Trouble(err, "Server local configuration error")).mark(errSoftware)
 	}
-	if s.txn.rewrite = context; s.txn.forward != nil && s.txn.forward.source != "" {
+	if s.txn.rewrite = where; s.txn.forward != nil && s.txn.forward.source != "" {
 		s.txn.rewrite = s.txn.forward.source
 	}
 	if r := s.judge(Checker.Mail); !r.isZero() {
@@ -323,7 +325,7 @@ func (s *session) addRecipient() reply {
 func (s *session) begin() reply {
 	t, p := &s.txn, &s.conn.peer
 	sub, err := s.srv.deps.Sink.Begin(s.ctx, cleanup.Options{
-		Flags: cleanup.Flags(s.set.cleanupFlags), Origin: s.conn.nameAddr,
+		Flags: s.set.flags, Origin: s.conn.nameAddr,
 		Proto: s.conn.protocol, Helo: s.conn.helo, Size: t.size,
 	})
 	if err != nil {
@@ -438,29 +440,11 @@ func (s *settings) validSyntax(a addr.Address) bool {
 	return addr.ValidHostname(domain)
 }
 
-// cleanupFlags is cleanup.Flags as the configuration wants them.
-type cleanupFlags cleanup.Flags
-
-// parseOverride reads receive_override_options and smtputf8_autodetect_classes.
-func parseOverride(override, detect string) (cleanupFlags, error) {
-	f := cleanup.External
-	for _, word := range strings.FieldsFunc(override, isListSeparator) {
-		switch word {
-		case "no_header_body_checks":
-			f &^= cleanup.Filter
-		case "no_address_mappings":
-			f &^= cleanup.Map | cleanup.BCC
-		case "no_milters":
-			f &^= cleanup.Milter
-		case "no_unknown_recipient_checks":
-		default:
-			return 0, fmt.Errorf("receive_override_options: unknown option: %s", word)
-		}
+// Resolvable is Deps.ValidAddress by the rules of trivial-rewrite(8). Trouble
+// there says nothing about the address: the restrictions will meet it.
+func Resolvable(r *route.Resolver) func(ctx context.Context, sender, a addr.Address) bool {
+	return func(ctx context.Context, sender, a addr.Address) bool {
+		to, err := r.Resolve(ctx, sender, r.Rewriter().Rewrite(ctx, route.ContextLocal, a))
+		return err != nil || to.Problem != route.BadSyntax
 	}
-	for _, word := range strings.FieldsFunc(detect, isListSeparator) {
-		if strings.EqualFold(word, "smtpd") || strings.EqualFold(word, "all") {
-			f |= cleanup.DetectUTF8
-		}
-	}
-	return cleanupFlags(f), nil
 }

@@ -90,7 +90,7 @@ func (s *session) xclient(args []smtpproto.Token) reply {
 	s.forget(0)
 	s.conn.peer, s.conn.login = next.peer, next.login
 	s.conn.helo, s.conn.protocol, s.conn.errors, s.conn.discard = next.helo, next.protocol, 0, 0
-	s.conn.denied = nil
+	s.conn.denied, s.conn.named = nil, true
 	s.nameAddr()
 	s.newView()
 	if r := s.judge(Checker.Client); !r.isZero() {

@@ -40,6 +40,7 @@ type Client struct {
 	Address       string // IP address text, without brackets or prefix
 	Port          string
 	ShowPort      bool // smtpd_client_port_logging
+	Named         bool // by XCLIENT: the log of Client says so in the place of CONNECT
 }
 
 // NameAddr is "name[address]", as logs have it, with ":port" if that is wanted.

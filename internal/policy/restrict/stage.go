@@ -10,7 +10,11 @@ import (
 // Client evaluates smtpd_client_restrictions when a client connects. With
 // smtpd_delay_reject it does nothing: Rcpt and Etrn do.
 func (c *Checker) Client(ctx context.Context, v *View) Verdict {
-	e := c.eval(ctx, v, "CONNECT")
+	where := "CONNECT"
+	if v.Client.Named {
+		where = "XCLIENT"
+	}
+	e := c.eval(ctx, v, where)
 	if c.cfg.DelayReject {
 		return e.verdict(dunno)
 	}

@@ -46,10 +46,7 @@ func nextToken(s string) (n int, bad bool) {
 
 // quotedEnd is the index of the character that closes the one at start.
 func quotedEnd(s string, start int) (end int, ok bool) {
-	closer := func(c byte) byte {
-		return map[byte]byte{'<': '>', '[': ']', '"': '"', '(': ')'}[c]
-	}
-	stack := []byte{closer(s[start])}
+	stack := append(make([]byte, 0, 16), closer(s[start]))
 	for i := start + 1; i < len(s); i++ {
 		wanted := stack[len(stack)-1]
 		switch c := s[i]; {
@@ -64,6 +61,21 @@ func quotedEnd(s string, start int) (end int, ok bool) {
 		}
 	}
 	return len(s), false
+}
+
+// closer is the character that ends what c opens, 0 for none.
+func closer(c byte) byte {
+	switch c {
+	case '<':
+		return '>'
+	case '[':
+		return ']'
+	case '(':
+		return ')'
+	case '"':
+		return '"'
+	}
+	return 0
 }
 
 // JoinTokens makes one text of words again, as if they were divided by single
