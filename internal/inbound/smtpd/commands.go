@@ -31,6 +31,8 @@ type verbID int
 const (
 	verbHelo verbID = iota
 	verbEhlo
+	verbStarttls
+	verbAuth
 	verbMail
 	verbRcpt
 	verbData
@@ -43,14 +45,14 @@ const (
 	verbXclient
 	verbXforward
 	verbHelp
-	verbStarttls
-	verbAuth
 	verbs // and: unknown
 )
 
 var commands = [verbs]verb{
 	verbHelo:     {"HELO", (*session).helo, flagLimit | flagLast},
 	verbEhlo:     {"EHLO", (*session).ehlo, flagLimit | flagLast},
+	verbStarttls: {"STARTTLS", (*session).starttls, flagLast},
+	verbAuth:     {"AUTH", (*session).auth, flagLast},
 	verbMail:     {"MAIL", (*session).mail, 0},
 	verbRcpt:     {"RCPT", (*session).recipient, 0},
 	verbData:     {"DATA", (*session).data, flagLast},
@@ -63,8 +65,6 @@ var commands = [verbs]verb{
 	verbXclient:  {"XCLIENT", (*session).xclient, flagLimit},
 	verbXforward: {"XFORWARD", (*session).xforward, flagLimit},
 	verbHelp:     {"HELP", (*session).help, flagLimit},
-	verbStarttls: {"STARTTLS", (*session).starttls, flagLast},
-	verbAuth:     {"AUTH", (*session).auth, flagLast},
 }
 
 func lookupVerb(word string) verbID {

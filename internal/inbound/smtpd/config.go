@@ -40,7 +40,6 @@ type Config struct {
 	HeloRequired      bool   `param:"smtpd_helo_required"`
 	StrictEnvelopes   bool   `param:"strict_rfc821_envelopes"`
 	DisableVrfy       bool   `param:"disable_vrfy_command"`
-	DelayReject       bool   `param:"smtpd_delay_reject"`
 	DelayOpen         bool   `param:"smtpd_delay_open_until_valid_rcpt"`
 	NoopCommands      string `param:"smtpd_noop_commands"`
 	ForbiddenCommands string `param:"smtpd_forbidden_commands"`

@@ -40,7 +40,7 @@ func testConfig() Config {
 		Hostname: "mail.example.com", Banner: "mail.example.com ESMTP Postfix", MailName: "Postfix", SMTPUTF8: true,
 		LineLimit: 2048, MessageLimit: 50000, RecipientLimit: 1000, Overshoot: 1000, Timeout: 300 * time.Second,
 		MinDataRate: 500, SoftErrors: 10, HardErrors: 20, JunkCommands: 100, HistoryFlush: 100,
-		IPv4PrefixLength: 32, IPv6PrefixLength: 84, DelayReject: true, DelayOpen: true,
+		IPv4PrefixLength: 32, IPv6PrefixLength: 84, DelayOpen: true,
 		ForbiddenCommands: "CONNECT GET POST", BareNewline: "normalize", BareNewlineCode: 550, ForbidPipelining: true,
 		VerpFilter: "-=+", VerpDelimiters: "+=", RewriteClients: "permit_inet_interfaces", PeernameLookup: true,
 		NotifyClasses: "resource, software",
