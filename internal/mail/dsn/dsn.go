@@ -91,6 +91,9 @@ func (s Status) WithText(text string) Status { s.text = text; return s }
 // enhanced code follows it.
 func (s Status) WithCode(code int) Status { s.code = code; return s }
 
+// WithCause returns the same answer with the machinery failure behind it.
+func (s Status) WithCause(err error) Status { s.cause = err; return s }
+
 // Soft turns a permanent failure into a temporary one, as soft_bounce does
 // (postconf(5) soft_bounce); other answers are returned unchanged.
 func (s Status) Soft() Status {

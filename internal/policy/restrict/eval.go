@@ -2,6 +2,7 @@ package restrict
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -69,7 +70,6 @@ type eval struct {
 	ifReject pending // makes a permanent refusal temporary
 	ifPermit pending // makes an acceptance a temporary refusal
 	status   dsn.Status
-	trouble  bool
 	hangup   bool
 	node     *node // being evaluated
 	by       Item
@@ -145,11 +145,14 @@ func (e *eval) evaluate(n *node, s subject) (result outcome) {
 	return result
 }
 
-// reject refuses the client, or only logs that with warn_if_reject.
-func (e *eval) reject(why kind, code int, enhanced, text string) outcome {
-	return e.refuse(why, dsn.New(code, enhanced, text))
-}
+// The causes of refusals that are not the client's fault; the log has the
+// details.
+var (
+	errConfig = errors.New("restrict: the configuration cannot be used")
+	errLookup = errors.New("restrict: a lookup failed")
+)
 
+// rejectf refuses the client, or only logs that with warn_if_reject.
 func (e *eval) rejectf(code int, enhanced, format string, args ...any) outcome {
 	return e.refuse(byPolicy, dsn.New(code, enhanced, fmt.Sprintf(format, args...)))
 }
@@ -173,7 +176,7 @@ func (e *eval) refuse(why kind, status dsn.Status) outcome {
 		return dunno
 	}
 	e.event("reject", status.Reply())
-	e.status, e.trouble = status, why == byTrouble
+	e.status = status
 	e.by = Item{}
 	if e.node != nil {
 		e.by = e.node.item()
@@ -200,12 +203,12 @@ func replyText(text string) string {
 
 // configError answers for a configuration that cannot be used.
 func (e *eval) configError() outcome {
-	return e.reject(byTrouble, 451, "4.3.5", "Server configuration error")
+	return e.refuse(byTrouble, dsn.New(451, "4.3.5", "Server configuration error").WithCause(errConfig))
 }
 
 // tryLater answers for a table or resolver that failed; it was logged there.
 func (e *eval) tryLater(name string) outcome {
-	return e.reject(byTrouble, 451, "4.3.0", "<"+name+">: Temporary lookup failure")
+	return e.refuse(byTrouble, dsn.Trouble(errLookup, "<"+name+">: Temporary lookup failure"))
 }
 
 // deferIfPermit refuses for now what would be permitted; the first reason

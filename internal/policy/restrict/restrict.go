@@ -146,11 +146,9 @@ func (p pending) active() bool { return !p.status.IsZero() }
 // Verdict is the answer of one stage.
 type Verdict struct {
 	// Status is the refusal, zero when there is none. smtpd closes the
-	// connection after codes 421 and 521.
+	// connection after codes 421 and 521. It has a Cause when broken machinery
+	// or configuration is the reason and not what the client did.
 	Status dsn.Status
-	// Trouble says that the refusal is for broken machinery or configuration
-	// and not for what the client did.
-	Trouble bool
 	// Hangup asks to close the connection without a reply.
 	Hangup bool
 	// By is the item that decided; zero when no list did.

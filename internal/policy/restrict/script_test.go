@@ -182,7 +182,7 @@ func (s *script) say(verdict Verdict) {
 		s.out.WriteString("hangup\n")
 	case verdict.Refused():
 		trouble := ""
-		if verdict.Trouble {
+		if verdict.Status.Cause() != nil {
 			trouble = " (trouble)"
 		}
 		fmt.Fprintf(&s.out, "%s%s\n", verdict.Status.Reply(), trouble)

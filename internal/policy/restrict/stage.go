@@ -82,7 +82,7 @@ func (c *Checker) eval(ctx context.Context, v *View, where string) *eval {
 func (e *eval) verdict(result outcome) Verdict {
 	out := Verdict{By: e.by, Trace: e.trace, Hangup: e.hangup}
 	if result == refuse {
-		out.Status, out.Trouble = e.status, e.trouble
+		out.Status = e.status
 	}
 	return out
 }
