@@ -166,7 +166,10 @@ func (p *postmap) deleteIn(kind, name string, keys []string) (found bool, err er
 		return false, fmt.Errorf("unsupported dictionary type: %s", kind)
 	}
 	switch kind {
-	case "btree", "cdb", "hash", "lmdb":
+	case "btree", "hash", "lmdb":
+	case "cdb":
+		_, err := indexed.Edit(kind, name, indexed.Settings{})
+		return false, err // it cannot be edited
 	case "static", "fail", "environ", "internal":
 		return false, fmt.Errorf("table %s:%s: delete operation is not supported", kind, name)
 	default:
@@ -181,6 +184,7 @@ func (p *postmap) deleteIn(kind, name string, keys []string) (found bool, err er
 		if err != nil {
 			return err
 		}
+		defer update.Close()
 		for _, key := range keys {
 			if update.Delete(p.fold(key)) {
 				found = true

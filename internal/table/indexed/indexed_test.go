@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -288,7 +289,7 @@ func TestFlips(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := 0; i < len(content); i += 1 + i/200 {
+		for i := 0; i < len(content); i += 1 + i/50 {
 			old := content[i]
 			for _, b := range []byte{0, 0xff, old ^ 1, old ^ 0x80} {
 				content[i] = b
@@ -314,5 +315,50 @@ func BenchmarkLookup(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestEditsWait: edits at the same time are made one after the other.
+func TestEditsWait(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "t")
+	u, _ := Create("hash", name, Settings{})
+	if err := u.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	for i := range 20 {
+		wait.Go(func() {
+			u, err := Edit("hash", name, Settings{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			u.Put(fmt.Sprint("key", i), "v")
+			if err := u.Commit(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	n := 0
+	_ = table.List(t.Context(), opener(nil).Open("hash:"+name, table.Use{}), func(_, _ string) error { n++; return nil })
+	if n != 20 {
+		t.Errorf("%d of 20 edits are left", n)
+	}
+}
+
+// TestInPlace: where no new file can be made, an existing one is written.
+func TestInPlace(t *testing.T) {
+	t.Parallel()
+	for _, kind := range Kinds() {
+		name := filepath.Join(t.TempDir(), "t")
+		os.WriteFile(Path(kind, name), bytes.Repeat([]byte("old"), 10000), 0o600)
+		u, _ := Create(kind, name, Settings{})
+		u.Put("k", "v")
+		if err := u.overwrite(); err != nil {
+			t.Fatal(err)
+		}
+		check(t, opener(nil).Open(kind+":"+name, table.Use{}), map[string]string{"k": "v"})
 	}
 }

@@ -56,8 +56,11 @@ type indexed struct {
 // contents is one version of the file.
 type contents struct {
 	reader
-	null bool // keys and values end in a NUL
+	storage *storage
+	null    bool // keys and values end in a NUL
 }
+
+func (c contents) inMemory() bool { return c.storage.memory != nil }
 
 func open(o *table.Opener, kind, name string) (table.Table, error) {
 	path := Path(kind, name)
@@ -101,13 +104,31 @@ func (e openError) Error() string {
 
 func (e openError) Unwrap() error { return e.err }
 
-// load reads a version of the file. The file stays open as part of it if it is
-// large; who writes in place holds a lock meanwhile.
+// load reads a version of the file while nobody writes it in place. The file
+// stays open as part of it if it is large.
 func load(kind string, file *os.File) (contents, error) {
 	if err := lock(file); err != nil {
 		return contents{}, err
 	}
-	defer unix.Flock(int(file.Fd()), unix.LOCK_UN)
+	c, err := read(kind, file)
+	if err != nil {
+		return contents{}, err
+	}
+	if c.inMemory() {
+		return c, file.Close()
+	}
+	return c, unlock(file)
+}
+
+func unlock(file *os.File) error {
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_UN); err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return err
+	}
+	return nil
+}
+
+// read reads a version of the file.
+func read(kind string, file *os.File) (contents, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return contents{}, err
@@ -123,11 +144,7 @@ func load(kind string, file *os.File) (contents, error) {
 	if err != nil {
 		return contents{}, err
 	}
-	c := contents{reader: r}
-	if s.memory != nil {
-		s.file = nil
-		defer file.Close()
-	}
+	c := contents{reader: r, storage: s}
 	c.null, err = endsInNull(r)
 	return c, err
 }

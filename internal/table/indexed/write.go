@@ -43,6 +43,7 @@ type Update struct {
 	pairs      map[string]string
 	order      []string // keys as they came; some may be gone
 	done       []pair   // made by stored
+	locked     *os.File // the version that is edited, until Commit
 }
 
 // Settings are those of an Update.
@@ -75,12 +76,10 @@ func Edit(kind, name string, set Settings) (*Update, error) {
 	if kind == "cdb" {
 		return nil, errors.New("dict_cdb_open: inappropriate open flags for cdb database - specify O_RDONLY or O_WRONLY|O_CREAT|O_TRUNC")
 	}
-	file, err := os.Open(u.path)
-	if err != nil {
+	if u.locked, err = lockForEdit(u.path); err != nil {
 		return nil, openError{kind, u.path, err}
 	}
-	defer file.Close()
-	c, err := load(kind, file)
+	c, err := read(kind, u.locked)
 	if err != nil {
 		return nil, openError{kind, u.path, err}
 	}
@@ -95,6 +94,30 @@ func Edit(kind, name string, set Settings) (*Update, error) {
 		return nil, fmt.Errorf("error reading %s: %s", u.path, strerror.Text(err))
 	}
 	return u, nil
+}
+
+// lockForEdit opens the file that is behind path when nobody else edits it any
+// more: another editor may have put a new file there while we waited.
+func lockForEdit(path string) (*os.File, error) {
+	for {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			file.Close()
+			return nil, err
+		}
+		mine, err := file.Stat()
+		if err != nil {
+			file.Close()
+			return nil, err
+		}
+		if there, err := os.Stat(path); err == nil && os.SameFile(mine, there) {
+			return file, nil
+		}
+		file.Close()
+	}
 }
 
 // Set adds an entry in the place of the one with the same key.
@@ -177,6 +200,7 @@ func (u *Update) write(out io.Writer) error {
 
 // Commit makes the new version the table. It must be the last call.
 func (u *Update) Commit() error {
+	defer u.Close()
 	err := u.replace()
 	if errors.Is(err, fs.ErrPermission) {
 		// Not our directory, but our file, as /etc/aliases.db of a mailing
@@ -192,6 +216,14 @@ func (u *Update) Commit() error {
 		return fmt.Errorf("error updating %s: %w", u.title(), errBadSize)
 	}
 	return fmt.Errorf("open database %s: %s", u.path, strerror.Text(err))
+}
+
+// Close gives up an Edit that was not committed. Close after Commit does nothing.
+func (u *Update) Close() {
+	if u.locked != nil {
+		u.locked.Close() // it was only read
+		u.locked = nil
+	}
 }
 
 func (u *Update) replace() (err error) {
@@ -252,6 +284,7 @@ func (u *Update) overwrite() error {
 	if err := u.write(&content); err != nil {
 		return err
 	}
+	u.Close() // our own lock would be in the way
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
 		return err
 	}
