@@ -88,6 +88,24 @@ const windowSize = 16 << 10
 // windows are the read buffers of Readers that were closed.
 var windows = sync.Pool{New: func() any { return new([windowSize]byte) }}
 
+// Stream makes a source of what can only be read once, for one Reader that
+// goes forward.
+func Stream(r io.Reader) io.ReaderAt { return &stream{r: r} }
+
+type stream struct {
+	r   io.Reader
+	pos int64
+}
+
+func (s *stream) ReadAt(p []byte, off int64) (int, error) {
+	if off != s.pos {
+		return 0, errors.New("queuefile: a stream cannot go back")
+	}
+	n, err := s.r.Read(p)
+	s.pos += int64(n)
+	return n, err
+}
+
 // Reader gives the records of a file one by one.
 type Reader struct {
 	src    io.ReaderAt
@@ -121,7 +139,8 @@ func (r *Reader) Offset() int64 { return r.pos }
 // Goto makes the record at off the next one.
 func (r *Reader) Goto(off int64) { r.pos = off }
 
-// peek makes n bytes at pos available, fewer at the end of the file.
+// peek makes n bytes at pos available, fewer at the end of the file. A source
+// may give less than was asked for, as a pipe does.
 func (r *Reader) peek(n int) ([]byte, error) {
 	if r.window == nil {
 		r.window, r.have = windows.Get().(*[windowSize]byte), 0
@@ -131,11 +150,16 @@ func (r *Reader) peek(n int) ([]byte, error) {
 		if r.pos >= r.start && r.pos < r.start+int64(r.have) {
 			at = copy(r.window[:], r.window[r.pos-r.start:r.have])
 		}
-		r.start = r.pos
-		got, err := r.src.ReadAt(r.window[at:], r.pos+int64(at))
-		r.have = at + max(got, 0)
-		if err != nil && err != io.EOF {
-			return nil, err
+		r.start, r.have = r.pos, at
+		for r.have < n {
+			got, err := r.src.ReadAt(r.window[r.have:], r.pos+int64(r.have))
+			r.have += max(got, 0)
+			if err == io.EOF || got <= 0 && err == nil {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
 	from := int(r.pos - r.start)
@@ -191,9 +215,13 @@ func (r *Reader) raw() (Record, error) {
 	return rec, nil
 }
 
-// header reads the type and the length.
+// header reads the type and the length: two bytes, and more if they say so, as
+// a stream may pause behind the last record.
 func (r *Reader) header(rec *Record) (int, error) {
-	head, err := r.peek(6)
+	head, err := r.peek(2)
+	for n := 3; n <= 6 && err == nil && len(head) == n-1 && head[n-2]&0x80 != 0; n++ {
+		head, err = r.peek(n)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -219,15 +247,27 @@ func (r *Reader) header(rec *Record) (int, error) {
 	return 0, damaged(r.pos, "length of a record")
 }
 
+// large reads data that does not fit into the window. What the window has is
+// not read again, so that a source may be a stream.
 func (r *Reader) large(length int) ([]byte, error) {
 	if cap(r.big) < length {
 		r.big = make([]byte, length)
 	}
-	n, err := r.src.ReadAt(r.big[:length], r.pos)
-	if err == io.EOF {
-		err = nil
+	n := 0
+	if r.window != nil && r.pos >= r.start && r.pos < r.start+int64(r.have) {
+		n = copy(r.big[:length], r.window[r.pos-r.start:r.have])
 	}
-	return r.big[:n], err
+	for n < length {
+		got, err := r.src.ReadAt(r.big[n:length], r.pos+int64(n))
+		n += max(got, 0)
+		if err == io.EOF || got <= 0 && err == nil {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return r.big[:n], nil
 }
 
 // Append adds one record to b.
