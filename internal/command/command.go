@@ -44,9 +44,16 @@ func Dispatch(ctx context.Context, argv []string, env *Env) int {
 		name, args = filepath.Base(argv[0]), argv[1:]
 	}
 	run, ok := commands[name]
-	if !ok && len(args) > 0 {
+	switch {
+	case ok || len(args) == 0:
+	case args[0] == helpFlag:
+		name = "posthaste"
+	default:
 		name, args = args[0], args[1:]
 		run, ok = commands[name]
+	}
+	if len(args) > 0 && args[0] == helpFlag {
+		return help(env, name)
 	}
 	if !ok {
 		return usage(env, name)
