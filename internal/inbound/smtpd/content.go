@@ -89,17 +89,18 @@ func (s *session) transferContent(next func() ([]byte, error), in *inflow) error
 	}
 }
 
-// accept takes content, unless there is too much of it: then the rest is only
+// accept takes content as far as there is not too much of it: the rest is only
 // read.
 func (s *session) accept(in *inflow, chunk []byte) {
 	if in.tooBig {
 		return
 	}
-	if s.set.MessageLimit > 0 && in.received() > s.set.MessageLimit {
+	if limit := s.set.MessageLimit; limit > 0 && in.received() > limit {
 		in.tooBig = true
 		s.log.Warnf("%s: queue file size limit exceeded", s.label())
-		return
+		chunk = chunk[:min(int64(len(chunk)), max(limit-in.taken, 0))]
 	}
+	in.taken += int64(len(chunk))
 	_, _ = in.to.Write(chunk) // an error is told by Commit
 }
 
@@ -324,6 +325,7 @@ func comment(text string) string {
 type inflow struct {
 	to       io.Writer
 	received func() int64 // bytes so far, as the client counts them
+	taken    int64        // bytes that were passed on
 	tooBig   bool         // the rest is only read
 	bare     int          // lines that ended in a bare LF
 }
