@@ -33,6 +33,9 @@ func (m *Submission) AddRecipient(ctx context.Context, r envelope.Recipient) {
 		r.Original = r.Address
 	}
 	r.Address = m.recipientForm(ctx, r.Address)
+	if r.ORCPT == "" {
+		r.ORCPT = envelope.ORCPT(r.Address)
+	}
 	m.noteUTF8([]byte(r.Address))
 	if m.recipient == "" {
 		m.recipient = r.Address
@@ -55,7 +58,8 @@ func (m *Submission) recipientForm(ctx context.Context, a addr.Address) addr.Add
 // copyTo adds a BCC recipient. The sender is not told what happens to it.
 func (m *Submission) copyTo(ctx context.Context, a addr.Address) {
 	if a != "" {
-		m.expand(ctx, envelope.Recipient{Original: a, Address: m.recipientForm(ctx, a), Notify: envelope.NotifyNever})
+		form := m.recipientForm(ctx, a)
+		m.expand(ctx, envelope.Recipient{Original: a, Address: form, ORCPT: envelope.ORCPT(form), Notify: envelope.NotifyNever})
 	}
 }
 

@@ -3,6 +3,7 @@ package qmgr
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -196,7 +197,18 @@ func (l *Loop) route(ctx context.Context, m *message) plan {
 		}
 		p.groups[g].Indexes = append(p.groups[g].Indexes, i)
 	}
+	for _, g := range p.groups {
+		m.sortByAddress(g.Indexes)
+	}
 	return p
+}
+
+// sortByAddress puts recipients in the order in which Postfix hands them to an
+// agent.
+func (m *message) sortByAddress(indexes []int) {
+	slices.SortStableFunc(indexes, func(a, b int) int {
+		return strings.Compare(string(m.routed[a].recipient.Address), string(m.routed[b].recipient.Address))
+	})
 }
 
 // way is the way of one recipient, or why it has none.

@@ -30,6 +30,15 @@ type Recipient struct {
 	Notify   Notify
 }
 
+// ORCPT is the original recipient that stands for an address for which the
+// client gave none (RFC 3461 §4.2; RFC 6533 §3 for addresses beyond ASCII).
+func ORCPT(a addr.Address) string {
+	if !a.IsASCII() {
+		return "utf-8;" + a.External()
+	}
+	return "rfc822;" + a.External()
+}
+
 // Return says how much of a message a report may return (RFC 3461 RET).
 type Return uint8
 
