@@ -405,7 +405,7 @@ func (s *session) end() {
 	}
 	s.leave()
 	line := "disconnect from " + c.nameAddr + s.tally()
-	if c.bareLines > 0 && c.bare >= bareNote {
+	if c.bareLines > 0 && c.bare == bareNote {
 		line += " notes=bare_lf"
 	}
 	s.log.Infof("%s", line)

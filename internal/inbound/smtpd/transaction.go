@@ -182,17 +182,12 @@ func (s *session) checkRoom() reply {
 		s.log.Warnf("cannot tell the room in the mail queue: %v", err)
 		return reply{}
 	}
-	short := float64(free)/1.5 < float64(s.set.MessageLimit)
-	if !short && free >= s.set.MinFree {
+	if float64(free)/1.5 > float64(s.set.MessageLimit) && free > s.set.MinFree {
 		return reply{}
 	}
 	r := say("452 4.3.1 Insufficient system storage").mark(errResource)
 	s.logReject("MAIL", r.String())
-	if short {
-		s.log.Warnf("not enough free space in mail queue: %d bytes < 1.5*message size limit", free)
-	} else {
-		s.log.Warnf("not enough free space in mail queue: %d bytes < %d", free, s.set.MinFree)
-	}
+	s.log.Warnf("not enough free space in mail queue: %d bytes < 1.5*message size limit", free)
 	return r
 }
 
@@ -395,7 +390,7 @@ func (s *session) address(a addressArgument) (smtpproto.Path, bool) {
 	case !ok:
 	case path.Address == "":
 		ok = a.empty
-	case a.strict && path.Address[0] == '@':
+	case a.strict && path.Address[0] == '@', path.Address == "@" && !s.set.ResolveNullDomain:
 		ok = false
 	case !s.srv.opt.StandAlone:
 		ok = s.deliverable(path.Address, a.verb)
