@@ -188,7 +188,7 @@ func (s *session) footerValue(name string) (string, bool) {
 		"reverse_client_name": p.ReverseName, "helo_name": s.conn.helo, "protocol": s.conn.protocol,
 		"localtime":   s.srv.deps.Now().Format("Jan _2 15:04:05"),
 		"server_name": s.set.Hostname, "server_address": p.ServerAddress, "server_port": p.ServerPort,
-		"sender": s.txn.sender.Address.External(), "recipient": s.rcpt.path.Address.External(),
+		"sender": s.txn.sender.Address.External(), "recipient": s.txn.only.External(),
 		"sasl_username": s.conn.login.Username,
 	}[name]
 	return maillog.Printable(value), found

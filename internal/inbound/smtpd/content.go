@@ -92,7 +92,7 @@ func (s *session) transferContent(next func() ([]byte, error), in *inflow) error
 // accept takes content as far as there is not too much of it: the rest is only
 // read.
 func (s *session) accept(in *inflow, chunk []byte) {
-	if in.tooBig {
+	if in.tooBig || s.view.Actions.Discard {
 		return
 	}
 	if limit := s.set.MessageLimit; limit > 0 && in.received() > limit {
@@ -110,8 +110,9 @@ func (s *session) startInflow() *inflow {
 	for _, line := range s.view.Actions.Prepend {
 		head = append(append(head, line...), '\n')
 	}
-	s.txn.sub.Trace(s.ctx, s.received(head))
-	s.txn.inflow = &inflow{to: s.txn.sub}
+	head = s.received(head)
+	s.txn.sub.Trace(s.ctx, head)
+	s.txn.inflow = &inflow{to: s.txn.sub, taken: int64(len(head))}
 	return s.txn.inflow
 }
 
@@ -325,7 +326,7 @@ func comment(text string) string {
 type inflow struct {
 	to       io.Writer
 	received func() int64 // bytes so far, as the client counts them
-	taken    int64        // bytes that were passed on
+	taken    int64        // bytes that were passed on, with our header
 	tooBig   bool         // the rest is only read
 	bare     int          // lines that ended in a bare LF
 }
