@@ -2,7 +2,6 @@ package master
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"os/user"
 
@@ -29,11 +28,13 @@ func agents() map[string]agentMaker {
 	}
 }
 
-// transports makes the delivery agents of master.cf. An agent whose settings
-// cannot be used is left out with Postfix's fatal error in the log: its mail
-// waits, the rest goes on.
+// transports prepares the delivery agents of master.cf.
 func (g *generation) transports() error {
 	makers := agents()
+	throttle, err := g.main.Duration("service_throttle_time")
+	if err != nil {
+		return err
+	}
 	for _, service := range g.snap.Services() {
 		program := service.Program()
 		make, ok := makers[program]
@@ -49,14 +50,8 @@ func (g *generation) transports() error {
 		if err != nil {
 			return err
 		}
-		agent, err := make(g, view, service, log)
-		if err != nil {
-			log.Fatalf("%v", err)
-			continue
-		}
-		if c, ok := agent.(io.Closer); ok {
-			g.closers = append(g.closers, c)
-		}
+		agent := &lazyAgent{log: log, again: throttle, make: func() (transport.Agent, error) { return make(g, view, service, log) }}
+		g.closers = append(g.closers, agent)
 		g.agents[service.Name] = qmgr.Service{Agent: agent, Limits: limits, Log: log}
 	}
 	return nil

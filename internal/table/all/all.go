@@ -26,6 +26,7 @@ func Types() []table.Type {
 		{Name: "inline", Open: text.Inline},
 		{Name: "internal", Open: text.Internal},
 		{Name: "lmdb", Open: indexed.LMDB},
+		{Name: "nis", Open: system.NIS},
 		{Name: "pcre", Open: pattern.PCRE},
 		{Name: "pipemap", Open: compound.Pipe},
 		{Name: "proxy", Open: compound.Proxy},
