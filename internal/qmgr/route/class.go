@@ -103,17 +103,15 @@ func (q *query) defaultTransport() (setting, blame string, err error) {
 	return value, name, nil
 }
 
-// relayhost is the nexthop for mail that leaves: DUNNO for a sender turns the
-// global relayhost off.
+// relayhost is the nexthop for mail that leaves: the sender's, else the global
+// one, which is also meant by DUNNO.
 func (q *query) relayhost() (string, error) {
 	routing := &q.r.cfg.Routing
 	value, found, err := q.bySender(q.r.tables.SenderRelayhost, routing.name(nameSenderRelayhost), q.r.cfg.NullRelayhostKey)
 	switch {
 	case err != nil:
 		return "", err
-	case found && strings.EqualFold(value, "DUNNO"):
-		return q.domain, nil
-	case found:
+	case found && !strings.EqualFold(value, "DUNNO"):
 		return value, nil
 	case routing.Relayhost != "":
 		return routing.Relayhost, nil
