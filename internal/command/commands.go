@@ -1,6 +1,9 @@
 package command
 
-import "posthaste/internal/command/mailqueue"
+import (
+	"posthaste/internal/command/mailqueue"
+	"posthaste/internal/command/submission"
+)
 
 // commands maps the names of the multi-call binary to their functions.
 var commands = map[string]Run{
@@ -18,4 +21,6 @@ var commands = map[string]Run{
 	"postcat":            lower(mailqueue.Postcat),
 	"postqueue":          lower(mailqueue.Postqueue),
 	"postsuper":          lower(mailqueue.Postsuper),
+	"postdrop":           lower(submission.Postdrop),
+	"sendmail":           Sendmail,
 }

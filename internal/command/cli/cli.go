@@ -79,6 +79,12 @@ func (e *Env) Load(flagC string) (*Tool, int) {
 	return t, 0
 }
 
+// Fatal is Tool.Fatal while there is no log yet.
+func (e *Env) Fatal(status int, format string, args ...any) int {
+	fmt.Fprintf(e.Stderr, "%s: fatal: %s\n", e.Name, fmt.Sprintf(format, args...))
+	return status
+}
+
 // Fill reads parameters into a struct with param tags; the exit status is not
 // 0 when one is bad.
 func (t *Tool) Fill(dst any) int {

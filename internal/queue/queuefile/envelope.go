@@ -227,28 +227,47 @@ func AppendPointer(b []byte, target int64) []byte {
 // PointerLen is the length of a pointer record in the file.
 const PointerLen = 2 + 15
 
-// apply takes a record of an envelope into env.
-func apply(env *envelope.Envelope, rec *envelopeRecord) error {
-	data := rec.text
-	switch rec.typ {
+// SetText takes a record that speaks for the whole message into env; others
+// are passed over. The error is ErrFormat.
+func SetText(env *envelope.Envelope, typ byte, text string) error {
+	switch typ {
 	case Time:
 		if env.Arrival.IsZero() {
-			return setArrival(env, data)
+			return setArrival(env, text)
 		}
+	case From:
+		env.Sender = addr.Address(text)
 	case FullName:
-		env.FullName = data
+		env.FullName = text
 	case Inspector, Filter:
-		env.Filter = data
+		env.Filter = text
 	case Redirect:
-		env.Redirect = addr.Address(data)
+		env.Redirect = addr.Address(text)
 	case Verp:
-		env.Verp = data
+		env.Verp = text
 	case DSNRet:
-		env.Return = returnOf(data)
+		env.Return = returnOf(text)
 	case DSNEnvID:
-		env.EnvID = data
+		env.EnvID = text
 	}
 	return nil
+}
+
+// SetAttr takes a "name=value" record: what speaks for the whole message into
+// env, what speaks for the next recipient into next. False: there is no "=".
+// Unknown names are passed over.
+func SetAttr(env *envelope.Envelope, next *envelope.Recipient, text string) bool {
+	name, value, ok := strings.Cut(text, "=")
+	switch {
+	case !ok:
+	case name == "dsn_orig_rcpt":
+		next.ORCPT = value
+	case name == "notify_flags":
+		next.Notify = notifyOf(value)
+	default:
+		setAttr(env, name, value)
+	}
+	return ok
 }
 
 func setArrival(env *envelope.Envelope, data string) error {

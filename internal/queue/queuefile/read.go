@@ -110,8 +110,10 @@ func (p *parser) record(rec Record) error {
 			return damaged(rec.Offset, "second sender")
 		}
 		p.sender = true
-		p.env.Sender = addr.Address(e.text)
-		return checkAddress(e)
+		if err := checkAddress(e); err != nil {
+			return err
+		}
+		return SetText(p.env, e.typ, e.text)
 	case Rcpt, Done, Cancelled:
 		return p.recipient(e)
 	case OrigRcpt:
@@ -128,7 +130,10 @@ func (p *parser) record(rec Record) error {
 			p.layout.Warn = 0
 		}
 	case Attr:
-		p.attribute(e)
+		if strings.HasPrefix(e.text, "trace_flags=") {
+			p.layout.Trace = e.offset
+		}
+		SetAttr(p.env, &p.next, e.text)
 	case Killed:
 		if name, _, _ := strings.Cut(e.text, "="); name == "trace_flags" {
 			p.layout.Traced = true
@@ -136,25 +141,9 @@ func (p *parser) record(rec Record) error {
 	case Message, Norm, Extra, End:
 		return damaged(rec.Offset, "record %q in an envelope", rec.Type)
 	default:
-		return apply(p.env, e)
+		return SetText(p.env, e.typ, e.text)
 	}
 	return nil
-}
-
-func (p *parser) attribute(e *envelopeRecord) {
-	name, value, ok := strings.Cut(e.text, "=")
-	switch {
-	case !ok:
-	case name == "dsn_orig_rcpt":
-		p.next.ORCPT = value
-	case name == "notify_flags":
-		p.next.Notify = notifyOf(value)
-	case name == "trace_flags":
-		p.layout.Trace = e.offset
-		fallthrough
-	default:
-		setAttr(p.env, name, value)
-	}
 }
 
 func notifyOf(text string) envelope.Notify {
