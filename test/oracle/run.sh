@@ -13,5 +13,4 @@ else
 fi
 python=$(command -v python3.11 || command -v python3)
 cd /
-exec "$python" "$oracle/oracle.py" run --bin "$bin" --jobs "${ORACLE_JOBS:-2}" \
-	--classes replies,deliveries,sink,commands,policy,logs "${names[@]}"
+exec "$python" "$here/run.py" "$oracle" "$bin" "${names[@]}"
