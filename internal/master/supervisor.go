@@ -65,6 +65,7 @@ type supervisor struct {
 func Run(ctx context.Context, o Options) error {
 	s := &supervisor{options: o, open: sockets{}, group: lifecycle.New(context.WithoutCancel(ctx), nil)}
 	defer s.group.Stop(time.Second)
+	awaitNetwork(ctx)
 	lock, err := s.prepare()
 	if err == nil {
 		defer lock.Close()
