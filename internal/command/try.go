@@ -24,7 +24,7 @@ import (
 // The server that "posthaste try" starts: high ports on the loopback
 // interface, one domain with one mailbox, and no relaying for strangers.
 const (
-	tryPort   = "2525"
+	tryPort   = 2525 // or the next one that is free
 	tryDomain = "example.test"
 	tryUser   = "you@" + tryDomain
 	tryLimit  = 30 * time.Second
@@ -56,7 +56,7 @@ virtual_minimum_uid = 1
 `
 
 const tryMaster = `# service  type  private unpriv chroot wakeup maxproc command
-127.0.0.1:` + tryPort + ` inet n - n - - smtpd
+127.0.0.1:%d inet n - n - - smtpd
 pickup     unix  n       -      n      60     1       pickup
 cleanup    unix  n       -      n      -      0       cleanup
 qmgr       unix  n       -      n      300    1       qmgr
@@ -90,7 +90,8 @@ func Try(ctx context.Context, env *Env) int {
 	if err := dropRoot(dir); err != nil {
 		return env.Fatalf("%v", err)
 	}
-	if err := tryFiles(dir); err != nil {
+	port, err := tryFiles(dir)
+	if err != nil {
 		return env.Fatalf("%v", err)
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
@@ -100,16 +101,16 @@ func Try(ctx context.Context, env *Env) int {
 	group.Go("mail system", func(ctx context.Context) {
 		ended <- master.Run(ctx, master.Options{ConfigDir: dir, Ready: func(err error) { ready <- err }, OneProcess: true})
 	})
-	fmt.Fprintf(env.Stdout, "starting a mail server in %s, port %s on this machine only\n", dir, tryPort)
+	fmt.Fprintf(env.Stdout, "starting a mail server in %s, port %d on this machine only\n", dir, port)
 	if err := <-ready; err != nil {
 		return env.Fatalf("%v", err)
 	}
-	if err := firstMail(ctx, env.Stdout, dir); err != nil {
+	if err := firstMail(ctx, env.Stdout, dir, port); err != nil {
 		stop()
 		<-ended
 		return env.Fatalf("first mail: %v; see %s/mail.log", err, dir)
 	}
-	hints(env.Stdout, dir)
+	hints(env.Stdout, dir, port)
 	<-ctx.Done()
 	fmt.Fprintln(env.Stdout, "\nstopping")
 	if err := <-ended; err != nil {
@@ -152,38 +153,70 @@ func dropRoot(dir string) error {
 	return nil
 }
 
-// tryFiles writes the configuration, unless there is one already.
-func tryFiles(dir string) error {
+// tryFiles writes the configuration, unless there is one already, and returns
+// the port in it.
+func tryFiles(dir string) (int, error) {
 	for _, d := range []string{dir, filepath.Join(dir, "mail"), filepath.Join(dir, "queue"), filepath.Join(dir, "data")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	main := fmt.Sprintf(tryMain, dir, os.Getuid(), os.Getgid())
-	for name, text := range map[string]string{"main.cf": main, "master.cf": tryMaster} {
+	port, err := freePort()
+	if err != nil {
+		return 0, err
+	}
+	main, services := fmt.Sprintf(tryMain, dir, os.Getuid(), os.Getgid()), fmt.Sprintf(tryMaster, port)
+	for name, text := range map[string]string{"main.cf": main, "master.cf": services} {
 		file, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if errors.Is(err, os.ErrExist) {
 			continue
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 		_, err = io.WriteString(file, text)
 		if err := errors.Join(err, file.Close()); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return portIn(filepath.Join(dir, "master.cf"))
+}
+
+// freePort is tryPort, or the next one that nobody listens on.
+func freePort() (int, error) {
+	var last error
+	for port := tryPort; port < tryPort+20; port++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return port, l.Close()
+		}
+		last = err
+	}
+	return 0, last
+}
+
+// portIn reads the port of the first service in master.cf.
+func portIn(path string) (int, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(data), "127.0.0.1:")
+	var port int
+	if _, err := fmt.Sscanf(rest, "%d", &port); err != nil {
+		return 0, fmt.Errorf("%s has no service on 127.0.0.1:port", path)
+	}
+	return port, nil
 }
 
 // firstMail sends a message over SMTP, waits for it in the Maildir, and shows
 // it with what the log says.
-func firstMail(ctx context.Context, out io.Writer, dir string) error {
+func firstMail(ctx context.Context, out io.Writer, dir string, port int) error {
 	box := filepath.Join(dir, "mail", "you", "Maildir", "new")
 	before := newestFile(box)
 	text := "From: Posthaste <postmaster@" + tryDomain + ">\r\nTo: <" + tryUser + ">\r\nSubject: Hello\r\n\r\nThis is the first mail.\r\n"
 	fmt.Fprintf(out, "sending a first mail to %s\n\n", tryUser)
-	if err := smtp.SendMail(net.JoinHostPort("127.0.0.1", tryPort), nil, "postmaster@"+tryDomain, []string{tryUser}, []byte(text)); err != nil {
+	if err := smtp.SendMail(fmt.Sprintf("127.0.0.1:%d", port), nil, "postmaster@"+tryDomain, []string{tryUser}, []byte(text)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
@@ -240,16 +273,16 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-func hints(out io.Writer, dir string) {
+func hints(out io.Writer, dir string, port int) {
 	self, _ := os.Executable()
 	fmt.Fprintf(out, `It runs until Ctrl-C. From another terminal, with %[1]s:
 
-    say HELO yourself          nc 127.0.0.1 %[2]s
+    say HELO yourself          nc 127.0.0.1 %[2]d
     send mail                  posthaste sendmail -C %[3]s -f me@%[4]s %[5]s
     look at the queue          posthaste mailq -C %[3]s
-    see it refuse to relay     swaks --server 127.0.0.1:%[2]s --to someone@elsewhere.example
+    see it refuse to relay     swaks --server 127.0.0.1:%[2]d --to someone@elsewhere.example
     all settings               posthaste postconf -c %[3]s -n
     change one                 posthaste postconf -c %[3]s -e 'smtpd_banner = hello'
                                posthaste postfix -c %[3]s reload
-`, self, tryPort, dir, tryDomain, tryUser)
+`, self, port, dir, tryDomain, tryUser)
 }
