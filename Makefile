@@ -56,11 +56,14 @@ install: build
 	for name in mailq newaliases; do ln -sf $(sbindir)/posthaste $(DESTDIR)$(bindir)/$$name; done
 	rm -f $(DESTDIR)$(sbindir)/postdrop
 	install -m 755 bin/posthaste $(DESTDIR)$(sbindir)/postdrop
+	for n in 1 5 8; do \
+		install -d $(DESTDIR)$(mandir)/man$$n && install -m 644 docs/man/*.$$n $(DESTDIR)$(mandir)/man$$n || exit; done
 	test/install/accounts.sh "$(DESTDIR)" "$(sbindir)"
 
 uninstall:
 	for name in posthaste $(COMMANDS); do rm -f $(DESTDIR)$(sbindir)/$$name; done
 	for name in mailq newaliases; do rm -f $(DESTDIR)$(bindir)/$$name; done
+	cd docs/man && for page in *.[158]; do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$$page; done
 
 clean:
 	rm -rf bin run

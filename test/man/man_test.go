@@ -182,6 +182,11 @@ func TestMacros(t *testing.T) {
 					complain("outside of a list")
 				}
 			case "Sh", "Ss":
+				for _, word := range strings.Fields(rest) {
+					if slices.Contains(known, word) {
+						complain("a word of the title is a macro: " + word)
+					}
+				}
 				if len(open) > 0 {
 					complain("inside of .Bl or .Bd")
 				}

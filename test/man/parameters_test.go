@@ -232,6 +232,7 @@ func TestPostconf(t *testing.T) {
 			b.WriteString(" No = Li " + quote(p.Default))
 		}
 		fmt.Fprintf(&b, "\n%s\n", mdoc(text))
+		b.WriteString("Read by\n")
 		slices.Sort(readers[name])
 		for i, page := range readers[name] {
 			mark := " ,"
