@@ -208,6 +208,9 @@ func (s Style) header() string {
 	return "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n"
 }
 
+// noReason is for a recipient without a reason behind one that has one.
+const noReason = "reason unavailable"
+
 // reasonWidth is where reasons end, when they are short enough.
 const reasonWidth = 76
 
@@ -236,7 +239,10 @@ func (s Style) message(out *bufio.Writer, m *Message) {
 	last := ""
 	for _, r := range m.Recipients {
 		reason := r.DelayReason + r.BounceReason
-		if reason != "" && reason != last {
+		if reason == "" && last != "" {
+			reason = noReason
+		}
+		if reason != last {
 			fmt.Fprintf(out, "%*s(%s)\n", max(0, reasonWidth-len(reason)), "", reason)
 			last = reason
 		}

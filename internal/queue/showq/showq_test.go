@@ -90,7 +90,7 @@ func dropOriginal(lines string) string {
 func TestShortStyle(t *testing.T) {
 	t.Parallel()
 	lines := `{"queue_name": "active", "queue_id": "A1B2C3D4E5", "arrival_time": 1795378010, "message_size": 1200, "forced_expire": false, "sender": "a@b", "recipients": [{"orig_address": "", "address": "x@y"}]}
-{"queue_name": "hold", "queue_id": "A1B2C3D4E6", "arrival_time": 1795378010, "message_size": 900, "forced_expire": true, "sender": "MAILER-DAEMON", "recipients": [{"orig_address": "", "address": "x@y", "delay_reason": "why"}, {"orig_address": "", "address": "z@y", "delay_reason": "why"}]}
+{"queue_name": "hold", "queue_id": "A1B2C3D4E6", "arrival_time": 1795378010, "message_size": 900, "forced_expire": true, "sender": "MAILER-DAEMON", "recipients": [{"orig_address": "", "address": "x@y", "delay_reason": "why"}, {"orig_address": "", "address": "z@y", "delay_reason": "why"}, {"orig_address": "", "address": "u@y"}, {"orig_address": "", "address": "v@y"}]}
 `
 	const want = `-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------
 A1B2C3D4E5*    1200 Sun Nov 22 20:06:50  a@b
@@ -100,6 +100,9 @@ A1B2C3D4E6!#     900 Sun Nov 22 20:06:50  MAILER-DAEMON
                                                                          (why)
                                          x@y
                                          z@y
+                                                          (reason unavailable)
+                                         u@y
+                                         v@y
 
 -- 2 Kbytes in 2 Requests.
 `
