@@ -118,6 +118,11 @@ func (s *server) start() error {
 	for d := s.dir; d != "/"; d = filepath.Dir(d) {
 		os.Chmod(d, 0o755)
 	}
+	if s.conf != "" { // an installed Postfix wants the other files there, too
+		if out, err := exec.Command("cp", "-a", s.conf+"/.", files).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy %s: %w: %s", s.conf, err, out)
+		}
+	}
 	err := errors.Join(
 		os.WriteFile(filepath.Join(files, "main.cf"), fmt.Appendf(nil, settings[1:], s.dir, sinkPort), 0o644),
 		os.WriteFile(filepath.Join(files, "master.cf"), fmt.Appendf(nil, services[1:], s.port), 0o644),
