@@ -58,7 +58,7 @@ install: build
 	install -m 755 bin/posthaste $(DESTDIR)$(sbindir)/postdrop
 	for n in 1 5 8; do \
 		install -d $(DESTDIR)$(mandir)/man$$n && install -m 644 docs/man/*.$$n $(DESTDIR)$(mandir)/man$$n || exit; done
-	test/install/accounts.sh "$(DESTDIR)" "$(sbindir)"
+	packaging/accounts.sh "$(DESTDIR)" "$(sbindir)"
 
 uninstall:
 	for name in posthaste $(COMMANDS); do rm -f $(DESTDIR)$(sbindir)/$$name; done
