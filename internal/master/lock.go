@@ -33,7 +33,8 @@ func Lock(queueDirectory string) (*os.File, error) {
 		return nil, ErrRunning
 	}
 	text := fmt.Sprintf("%10d\n", os.Getpid())
-	if err := file.Truncate(0); err == nil {
+	err = file.Truncate(0)
+	if err == nil {
 		_, err = file.WriteAt([]byte(text), 0)
 	}
 	if err != nil {

@@ -307,7 +307,6 @@ type fakeBouncer struct {
 	notices []string
 	failed  map[addr.Address]int
 	fail    error
-	log     *maillog.Logger
 }
 
 func (b *fakeBouncer) Notify(_ context.Context, n *Notice) error {

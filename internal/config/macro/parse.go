@@ -107,8 +107,6 @@ type reference struct {
 // cursor walks through a body. What it passed last is for error texts.
 type cursor struct{ passed, rest string }
 
-func (c *cursor) skip() { c.rest = skipSpace(c.rest) }
-
 func (c *cursor) fail(text string) error {
 	after := c.rest
 	if len(after) > 20 {

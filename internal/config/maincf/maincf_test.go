@@ -16,11 +16,11 @@ import (
 
 func TestRead(t *testing.T) {
 	t.Parallel()
-	f, err := maincf.Read(strings.NewReader("  early = x\n# comment\na = 1\n\n  # inside\n\tmore  words\nb=\n c = d\n=end\ne = # not a comment\na = 2\na = 2\nlast=x"), "main.cf")
+	_, err := maincf.Read(strings.NewReader("  early = x\n# comment\na = 1\n\n  # inside\n\tmore  words\nb=\n c = d\n=end\ne = # not a comment\na = 2\na = 2\nlast=x"), "main.cf")
 	if err == nil || err.Error() != `main.cf, line 9: missing attribute name: "=end"` {
 		t.Errorf("got %v", err)
 	}
-	f, err = maincf.Read(strings.NewReader("  early = x\n# comment\na = 1\n\n  # inside\n\tmore  words\nb=\n c = d\n\ne = # text\na = 2\na = 2\nlast=x"), "main.cf")
+	f, err := maincf.Read(strings.NewReader("  early = x\n# comment\na = 1\n\n  # inside\n\tmore  words\nb=\n c = d\n\ne = # text\na = 2\na = 2\nlast=x"), "main.cf")
 	if err != nil {
 		t.Fatal(err)
 	}

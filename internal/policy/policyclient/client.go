@@ -50,7 +50,6 @@ type connection struct {
 	net.Conn
 	reader   *bufio.Reader
 	opened   time.Time
-	lastUsed time.Time
 	requests int
 	expire   *time.Timer
 }

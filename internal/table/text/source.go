@@ -1,7 +1,6 @@
 package text
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -37,9 +36,6 @@ func (s Source) Map(r io.Reader, add func(Entry) error) error {
 func (s Source) Alias(r io.Reader, add func(Entry) error) error {
 	return s.each(r, add, aliasEntry)
 }
-
-// errSkip leaves a line out that has been reported.
-var errSkip = errors.New("line left out")
 
 func (s Source) each(r io.Reader, add func(Entry) error, parse func(string) (Entry, error)) error {
 	lines := NewLines(r, s.Path, s.Log)
