@@ -188,8 +188,9 @@ func (m *Submission) Commit(ctx context.Context) dsn.Status {
 	err := m.draft.Commit(ctx, &m.env, to)
 	if errors.Is(err, queue.ErrTooLarge) {
 		m.warnf("queue file size limit exceeded")
+		m.svc.deps.Log.Warnf("mail_stream_cleanup: close error")
 		m.remove("canceled")
-		return result(failSize, "")
+		return reply(failSize, "")
 	}
 	if err != nil {
 		m.warnf("write queue file: %v", err)

@@ -80,7 +80,10 @@ postlog    unix-dgram n  -      n      -      1       postlogd
 // directory, a first message, and then what one likes until Ctrl-C.
 func Try(ctx context.Context, env *Env) int {
 	dir := "run"
-	if len(env.Args) > 0 {
+	if len(env.Args) > 1 || len(env.Args) == 1 && strings.HasPrefix(env.Args[0], "-") {
+		return env.Fatalf("usage: posthaste try [directory]")
+	}
+	if len(env.Args) == 1 {
 		dir = env.Args[0]
 	}
 	dir, err := filepath.Abs(dir)
