@@ -96,6 +96,7 @@ type drop struct {
 	file vfs.File
 	buf  []byte
 	size int64
+	from int // senders seen
 }
 
 // maxTries is how many names are tried; two processes may choose the same.
@@ -184,6 +185,14 @@ func (d *drop) record(rec queuefile.Record, content bool) error {
 		switch rec.Type {
 		case queuefile.Time:
 			return nil // ours counts
+		case queuefile.From:
+			if d.from++; d.from > 1 {
+				return fmt.Errorf("%w: second sender", ErrMalformed)
+			}
+		case queuefile.Message:
+			if d.from == 0 {
+				return fmt.Errorf("%w: no sender", ErrMalformed)
+			}
 		case queuefile.Attr:
 			if !allowedAttr(string(rec.Data)) {
 				d.o.Warn("uid=%d: ignoring attribute record: %.200s", d.o.UID, rec.Data)

@@ -1,6 +1,7 @@
 package maildrop
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -44,8 +45,12 @@ func (e *Error) Unwrap() error { return e.Err }
 // by the caller. Errors are *Error, or those of the source.
 func Read(src io.ReaderAt, trust Trust) (*Mail, error) {
 	if trust == FromSystem {
-		if env, layout, err := queuefile.Read(src); err == nil {
+		env, layout, err := queuefile.Read(src)
+		if err == nil {
 			return requeued(src, env, layout), nil
+		}
+		if !errors.Is(err, queuefile.ErrFormat) {
+			return nil, err
 		}
 		// Root's own mail may be in a file of the system's owner.
 	}
@@ -100,8 +105,11 @@ func readUser(src io.ReaderAt) (*Mail, error) {
 func (u *user) part(r *queuefile.Reader, types string) error {
 	for {
 		rec, err := r.Next()
-		if err != nil {
+		if err == io.EOF || errors.Is(err, queuefile.ErrFormat) {
 			return &Error{Err: err}
+		}
+		if err != nil {
+			return err // the disk's trouble is not the file's
 		}
 		if strings.IndexByte(types, rec.Type) < 0 {
 			return &Error{Type: rec.Type}
