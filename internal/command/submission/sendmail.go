@@ -70,6 +70,7 @@ type settings struct {
 	Limit     int64  `param:"message_size_limit"`
 	LongIDs   bool   `param:"enable_long_queue_ids"`
 	Pickup    string `param:"pickup_service_name"`
+	Flush     string `param:"flush_service_name"`
 }
 
 // Sendmail is sendmail(1).

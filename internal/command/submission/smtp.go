@@ -3,6 +3,7 @@ package submission
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"posthaste/internal/cleanup"
 	"posthaste/internal/command/cli"
@@ -13,6 +14,7 @@ import (
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/queue"
 	"posthaste/internal/queue/queuefile"
+	"posthaste/internal/queue/trigger"
 	"posthaste/internal/table"
 	"posthaste/internal/table/all"
 )
@@ -24,10 +26,12 @@ func (s *sendmail) smtp(ctx context.Context) int {
 	if err := s.View.Fill(&cfg); err != nil {
 		return s.fatal("%v", err)
 	}
+	cfg.ForbidPipelining = false // programs write all of it at once
 	server, err := smtpd.New(cfg, smtpd.Deps{
 		Sink:   dropSink{s},
 		Tables: table.NewOpener(table.Setup{Log: s.Log, Types: all.Types()}),
 		Log:    s.Log.With(s.smtpdTag()),
+		Flush:  s.etrn,
 	}, smtpd.Options{Service: "smtpd", StandAlone: true})
 	if err != nil {
 		return s.fatal("%v", err)
@@ -35,6 +39,20 @@ func (s *sendmail) smtp(ctx context.Context) int {
 	defer server.Close()
 	server.ServeStream(ctx, s.Stdin, s.Stdout)
 	return 0
+}
+
+// etrn asks flush(8).
+func (s *sendmail) etrn(ctx context.Context, domain string) smtpd.Flushed {
+	answer, err := trigger.Ask(ctx, filepath.Join(s.c.QueueDir, "public", s.c.Flush), trigger.Flush{Kind: trigger.SendSite, Site: domain})
+	switch {
+	case err != nil:
+		return smtpd.FlushFailed
+	case answer == trigger.OK:
+		return smtpd.FlushOK
+	case answer == trigger.Deny:
+		return smtpd.FlushDenied
+	}
+	return smtpd.FlushBad
 }
 
 func (s *sendmail) smtpdTag() string {
