@@ -26,6 +26,15 @@ const (
 // came back. It means "try again".
 var ErrServer = errors.New("dns: no answer from the name service")
 
+// RcodeError is a reply that says that the server failed: an ErrServer.
+type RcodeError struct{ Rcode string } // "SERVFAIL"
+
+// Error tells the code.
+func (e *RcodeError) Error() string { return ErrServer.Error() + " (" + e.Rcode + ")" }
+
+// Unwrap makes it an ErrServer.
+func (e *RcodeError) Unwrap() error { return ErrServer }
+
 // Reason puts an error of a Resolver in the words of Postfix's log and
 // replies, as in "Host not found, try again" (dns_strerror in its sources).
 func Reason(err error) string {
@@ -219,7 +228,7 @@ func (c *Client) exchange(ctx context.Context, q *mdns.Msg) (*mdns.Msg, error) {
 				return reply, nil
 			}
 		default:
-			last = fmt.Errorf("%w (%s)", ErrServer, mdns.RcodeToString[reply.Rcode])
+			last = &RcodeError{mdns.RcodeToString[reply.Rcode]}
 		}
 	}
 	return nil, last

@@ -4,7 +4,6 @@ package dnstest
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -49,7 +48,7 @@ func (z *Zone) add(line string) {
 	}
 	switch kind {
 	case "SERVFAIL":
-		z.faults[name] = dns.ErrServer
+		z.faults[name] = &dns.RcodeError{Rcode: "SERVFAIL"}
 	case "HOST":
 		ip := netip.MustParseAddr(data)
 		z.records[name] = append(z.records[name], record{family(ip), data})
@@ -103,7 +102,7 @@ func (z *Zone) find(name, kind string) ([]string, dns.Answer, error) {
 func (z *Zone) fault(name string) error {
 	for rest := name; rest != ""; _, rest, _ = strings.Cut(rest, ".") {
 		if err := z.faults[rest]; err != nil {
-			return fmt.Errorf("%w (SERVFAIL)", err)
+			return err
 		}
 	}
 	return nil
