@@ -5,7 +5,10 @@
 // caller (package restrict) evaluates or complains about. It decides nothing.
 package access
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // Kind is what a result asks for.
 type Kind uint8
@@ -94,4 +97,24 @@ func IsHeader(text string) bool {
 		}
 	}
 	return true
+}
+
+// MaxReply is the length of a reply line, RFC 5321 §4.5.3.1.5.
+const MaxReply = 510
+
+// ReplyText makes text fit for one reply line.
+func ReplyText(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, text)
+	if limit := MaxReply - len("554 5.7.1 "); len(text) > limit {
+		text = text[:limit]
+		for !utf8.ValidString(text) {
+			text = text[:len(text)-1]
+		}
+	}
+	return text
 }

@@ -53,6 +53,9 @@ func New(cfg Config, setup Setup) (*Checker, error) {
 	}
 	c := &Checker{cfg: cfg, setup: setup, specs: specs(), classes: map[string]*list{},
 		opened: map[string]*table.Maps{}, servers: map[string]*policyclient.Client{}}
+	for name, p := range setup.Policies {
+		c.specs[name] = spec{argNone, inProcess(name, p)}
+	}
 	c.openLists()
 	err := c.parseClasses()
 	if err == nil {

@@ -1,6 +1,7 @@
 package restrict
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -139,6 +140,13 @@ type Setup struct {
 	Position func(param string) (file string, line int)
 	// Verifier is verify(8); without one, its answer is "out of order".
 	Verifier Verifier
+	// Policies are the policies of this process, by the names that
+	// restriction lists call them by.
+	Policies map[string]Policy
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
+
+// Policy decides as a policy server would; where is the protocol state
+// ("RCPT"). The answer is an action of access(5).
+type Policy func(ctx context.Context, v *View, where string) (action string)

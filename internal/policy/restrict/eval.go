@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"posthaste/internal/mail/dsn"
+	"posthaste/internal/policy/access"
 )
 
 // outcome is what one restriction, or a list of them, comes to.
@@ -29,10 +29,8 @@ const (
 	byTrouble             // broken configuration or table: never a mere warning
 )
 
-const (
-	maxDepth = 100 // classes and results inside each other
-	maxReply = 510 // characters of a reply line, RFC 5321 §4.5.3.1.5
-)
+// maxDepth bounds classes and results inside each other.
+const maxDepth = 100
 
 // subject is what a list is about: how replies name it, and the restriction
 // that a bare "type:table" stands for.
@@ -163,7 +161,7 @@ func (e *eval) refuse(why kind, status dsn.Status) outcome {
 		e.c.setup.Log.Warnf("SMTP reply code configuration error: %s", status)
 		status = dsn.New(450, "4.7.1", "Service unavailable")
 	}
-	status = status.WithText(replyText(status.Text()))
+	status = status.WithText(access.ReplyText(status.Text()))
 	if !warning && e.ifReject.active() && status.Permanent() {
 		status = e.ifReject.status
 		e.warn, e.ifReject = 0, pending{}
@@ -182,23 +180,6 @@ func (e *eval) refuse(why kind, status dsn.Status) outcome {
 		e.by = e.node.item()
 	}
 	return refuse
-}
-
-// replyText makes text fit for one reply line.
-func replyText(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
-			return ' '
-		}
-		return r
-	}, text)
-	if limit := maxReply - len("554 5.7.1 "); len(text) > limit {
-		text = text[:limit]
-		for !utf8.ValidString(text) {
-			text = text[:len(text)-1]
-		}
-	}
-	return text
 }
 
 // configError answers for a configuration that cannot be used.
@@ -226,7 +207,7 @@ func (e *eval) deferIfPermit(action string, status dsn.Status) outcome {
 // deferIfReject refuses for now what would be refused for good.
 func (e *eval) deferIfReject(status dsn.Status) {
 	if !e.ifReject.active() {
-		e.ifReject.status = status.WithText(replyText(status.Text()))
+		e.ifReject.status = status.WithText(access.ReplyText(status.Text()))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/dsn"
+	"posthaste/internal/policy/access"
 	"posthaste/internal/policy/policyclient"
 	"posthaste/internal/wire/smtpproto"
 )
@@ -29,6 +30,13 @@ func (e *eval) policyService(n *node, s subject) outcome {
 	e.policies++
 	defer func() { e.policies-- }()
 	return e.act(from, action, s)
+}
+
+// inProcess is a policy of this process as a restriction.
+func inProcess(name string, p Policy) check {
+	return func(e *eval, _ *node, s subject) outcome {
+		return e.act(origin{name, "policy query"}, p(e.ctx, e.v, e.where), s)
+	}
 }
 
 // policyRequest has the attributes of SMTPD_POLICY_README in Postfix's order.
@@ -113,7 +121,7 @@ func (e *eval) unverified(a addr.Address, s subject) outcome {
 	case 4:
 		const maxWhy = 250
 		if len(why) > maxWhy {
-			why = replyText(why[:maxWhy])
+			why = access.ReplyText(why[:maxWhy])
 		}
 		return e.deferIfPermit(tempfail, dsn.Newf(code, enhanced, "<%s>: %s rejected: unverified address: %s", s.name, s.class, why))
 	}

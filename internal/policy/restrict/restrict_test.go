@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"posthaste/internal/mail/addr"
+	"posthaste/internal/policy/access"
 	"posthaste/internal/qmgr/route"
 	"posthaste/internal/sys/dns/dnstest"
 	"posthaste/internal/table"
@@ -126,11 +127,11 @@ func TestSleepStops(t *testing.T) {
 // Replies stay within a line, whatever they quote.
 func TestReplyTextFits(t *testing.T) {
 	t.Parallel()
-	text := replyText(strings.Repeat("ü", 400) + "\r\n\x00")
-	if len("554 5.7.1 ")+len(text) > maxReply || strings.ContainsAny(text, "\r\n\x00") || !strings.HasSuffix(text, "ü") {
+	text := access.ReplyText(strings.Repeat("ü", 400) + "\r\n\x00")
+	if len("554 5.7.1 ")+len(text) > access.MaxReply || strings.ContainsAny(text, "\r\n\x00") || !strings.HasSuffix(text, "ü") {
 		t.Errorf("%d bytes: %q", len(text), text)
 	}
-	if got := replyText("a\r\nb\x00c\xff"); got != "a  b c " {
+	if got := access.ReplyText("a\r\nb\x00c\xff"); got != "a  b c " {
 		t.Errorf("%q", got)
 	}
 }
