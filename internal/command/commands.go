@@ -2,6 +2,7 @@ package command
 
 import (
 	"posthaste/internal/command/mailqueue"
+	"posthaste/internal/command/scripting"
 	"posthaste/internal/command/submission"
 )
 
@@ -22,5 +23,8 @@ var commands = map[string]Run{
 	"postqueue":          lower(mailqueue.Postqueue),
 	"postsuper":          lower(mailqueue.Postsuper),
 	"postdrop":           lower(submission.Postdrop),
+	"postkick":           lower(scripting.Postkick),
+	"postlock":           lower(scripting.Postlock),
+	"postlog":            lower(scripting.Postlog),
 	"sendmail":           Sendmail,
 }
