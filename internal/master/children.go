@@ -138,6 +138,10 @@ func (c *children) spawn(ctx context.Context) error {
 	return nil
 }
 
+// lastWords is how long a dead process's messages are read: its workers may
+// hold the pipe open.
+const lastWords = 100 * time.Millisecond
+
 // throttle waits before another start when the last process lived too briefly
 // (postconf(5) service_throttle_time).
 func (c *children) throttle(ctx context.Context) error {
@@ -151,10 +155,9 @@ func (c *children) throttle(ctx context.Context) error {
 	if time.Since(c.started) > limit {
 		c.failures = 0
 	}
-	wait := time.Second
-	if c.failures++; c.failures > 1 {
+	wait := min(time.Second<<min(c.failures, 10), limit)
+	if c.failures++; wait == limit {
 		c.super.log.Warnf("mail: bad command startup -- throttling")
-		wait = limit
 	}
 	select {
 	case <-time.After(wait):
@@ -179,16 +182,25 @@ func (c *children) run(role string, as *syscall.Credential, args []string, files
 		cmd.Env = append(cmd.Env, c.policy.Environ(4))
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setsid: true}
-	output, err := cmd.StderrPipe()
+	// A pipe of our own: workers inherit it, and may outlive their process.
+	output, stderr, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	cmd.Stderr = stderr
+	err = cmd.Start()
+	stderr.Close()
+	if err != nil {
+		output.Close()
 		return nil, fmt.Errorf("start %s process: %w", role, err)
 	}
-	c.super.group.Go(role+" process", func(context.Context) {
+	c.super.group.Go(role+" output", func(context.Context) {
 		c.relay(role, output)
+		output.Close()
+	})
+	c.super.group.Go(role+" process", func(context.Context) {
 		err := cmd.Wait()
+		output.SetReadDeadline(time.Now().Add(lastWords))
 		why := "exit status 0"
 		if err != nil {
 			why = err.Error()

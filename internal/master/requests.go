@@ -25,16 +25,11 @@ const maxRequests = 50
 // answerRequests accepts connections of commands until the generation ends.
 func (g *generation) answerRequests(name string, ln net.Listener, answer func(ctx context.Context, conn net.Conn)) {
 	slots := make(chan struct{}, maxRequests)
-	g.group.Go(name, func(ctx context.Context) {
-		stop := context.AfterFunc(ctx, func() { ln.Close() })
-		defer stop()
-		g.group.Go(name+" stop", func(ctx context.Context) {
-			select {
-			case <-g.group.Stopping():
-			case <-ctx.Done():
-			}
-			ln.Close()
-		})
+	g.group.Go(name+" stop", func(context.Context) {
+		<-g.group.Stopping()
+		ln.Close()
+	})
+	g.group.Go(name, func(context.Context) {
 		for {
 			conn, err := ln.Accept()
 			if err != nil {

@@ -41,7 +41,7 @@ func (g *generation) serveOne(service mastercf.Service, l Listener) {
 			return
 		}
 		g.closers = append(g.closers, conn)
-		g.group.Go("postlogd", func(ctx context.Context) { serveLog(ctx, conn, g.system.sink) })
+		g.group.Go("postlogd", func(context.Context) { serveLog(g.group, conn, g.system.sink) })
 		return
 	}
 	ln, err := net.FileListener(l.File)

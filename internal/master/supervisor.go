@@ -64,13 +64,13 @@ type supervisor struct {
 // SIGINT, or when ctx ends. SIGHUP reloads.
 func Run(ctx context.Context, o Options) error {
 	s := &supervisor{options: o, open: sockets{}, group: lifecycle.New(context.WithoutCancel(ctx), nil)}
-	defer s.group.Stop(time.Second)
 	awaitNetwork(ctx)
 	lock, err := s.prepare()
 	if err == nil {
-		defer lock.Close()
+		defer lock.Close() // the last thing: postfix stop waits for it
 		err = s.start(ctx)
 	}
+	defer s.group.Stop(time.Second)
 	if o.Ready != nil {
 		o.Ready(err)
 	}

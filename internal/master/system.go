@@ -111,6 +111,9 @@ func (s *System) openQueue(snap *config.Snapshot) error {
 
 func lockInstance(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("%w: data_directory must belong to mail_owner; run \"postfix set-permissions\"", err)
+	}
 	if err != nil {
 		return nil, err
 	}
