@@ -69,11 +69,6 @@ func (g *generation) startTrigger(_ *config.View, service mastercf.Service, ln n
 				g.system.logger(g.main, "qmgr").Warnf("request %q: %v", request, err)
 			}
 		})
-	case "pickup":
-		g.answerRequests("pickup trigger", ln, func(_ context.Context, conn net.Conn) {
-			trigger.Receive(conn)
-			g.wakePickup()
-		})
 	case "flush":
 		g.answerRequests("flush", ln, func(ctx context.Context, conn net.Conn) {
 			trigger.Serve(conn, func(f trigger.Flush) trigger.Answer { return g.flush(ctx, f) })

@@ -61,7 +61,9 @@ func (g *generation) start(view *config.View, service mastercf.Service, ln net.L
 	switch service.Program() {
 	case "smtpd":
 		g.startSMTPD(view, service, ln)
-	case "pickup", "qmgr", "flush":
+	case "pickup":
+		g.startPickup(view, service, ln)
+	case "qmgr", "flush":
 		g.startTrigger(view, service, ln)
 	case "showq":
 		g.startShowq(view, service, ln)

@@ -49,7 +49,9 @@ type System struct {
 	rates   *rate.Counter
 	loop    *qmgr.Loop
 	core    *lifecycle.Group // the queue manager and its deliveries
-	pickup  chan struct{}    // wakes pickup(8)
+
+	pickup   chan struct{} // wakes pickup(8)
+	maildrop sync.Mutex    // one scan of the maildrop at a time
 
 	mu      sync.Mutex
 	current *generation
