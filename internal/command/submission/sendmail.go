@@ -168,9 +168,10 @@ func (s *sendmail) command(ctx context.Context, name string, args ...string) int
 	return s.host.Run(ctx, name, args)
 }
 
-// helper finds another command: in command_directory, else beside us.
+// helper finds another command: beside us, else in command_directory, where
+// another mail system may have left its own.
 func (s *sendmail) helper(name string) string {
-	for _, dir := range []string{s.c.Commands, executableDir()} {
+	for _, dir := range []string{executableDir(), s.c.Commands} {
 		if info, err := os.Stat(dir + "/" + name); dir != "" && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return dir + "/" + name
 		}

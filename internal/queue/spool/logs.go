@@ -159,7 +159,10 @@ func (s *Spool) logDelays(e *entry, delayed []queue.Done, d queue.Durability) er
 		return nil
 	}
 	at := e.logs.deferred
-	if anew := at > maxDeferLog || len(delayed) >= len(e.reasons); anew {
+	switch {
+	case len(delayed) >= len(e.reasons):
+		at = 0 // none of the older reasons is the latest one
+	case at > maxDeferLog:
 		at = 0
 		delayed = nil
 		for i, st := range e.reasons {
