@@ -81,9 +81,14 @@ func Postqueue(ctx context.Context, env *cli.Env) int {
 		return status
 	}
 	if excess || mode == 0 || len(options.Operands()) > 0 {
-		return p.Fatal(cli.ExitUsage, "%s", postqueueUsage)
+		return p.fatal("%s", postqueueUsage)
 	}
 	return p.run(ctx, mode, value)
+}
+
+// fatal is Fatal with the one exit status that postqueue has for everything.
+func (p *postqueue) fatal(format string, args ...any) int {
+	return p.Fatal(cli.ExitUnavailable, format, args...)
 }
 
 func (p *postqueue) run(ctx context.Context, mode byte, value string) int {
@@ -128,7 +133,7 @@ func (p *postqueue) list(ctx context.Context, asJSON bool) int {
 	}
 	why := "Connect to the Postfix " + p.c.Showq + " service: " + cli.Reason(err)
 	if os.Geteuid() != 0 && !p.ownQueue() {
-		return p.Fatal(cli.ExitUnavailable, "Queue report unavailable - mail system is down (%s)", why)
+		return p.fatal("Queue report unavailable - mail system is down (%s)", why)
 	}
 	p.Warnf("Mail system is down -- accessing queue directly (%s)", why)
 	s, err := spool.New(spool.Options{FS: vfs.Dir(p.c.Dir), Config: p.c.Queue, Log: p.Log, Passive: true})
@@ -144,7 +149,7 @@ func (p *postqueue) list(ctx context.Context, asJSON bool) int {
 
 func (p *postqueue) listed(err error) int {
 	if err != nil {
-		return p.Fatal(cli.ExitSoftware, "%v", err)
+		return p.fatal("%v", err)
 	}
 	return 0
 }
@@ -173,7 +178,7 @@ func (p *postqueue) allowed(ctx context.Context, param, list, what string) int {
 		name = u.Username
 	}
 	if ok, err := users.Match(ctx, name); err != nil || !ok {
-		return p.Fatal(cli.ExitNoPerm, "User %s(%d) is not allowed to %s", name, uid, what)
+		return p.fatal("User %s(%d) is not allowed to %s", name, uid, what)
 	}
 	return 0
 }
@@ -186,7 +191,7 @@ func (p *postqueue) flush(ctx context.Context) int {
 		err = trigger.Send(ctx, p.public(p.c.Pickup), trigger.PickupAll)
 	}
 	if err != nil {
-		return p.Fatal(cli.ExitUnavailable, "%s", down)
+		return p.fatal("%s", down)
 	}
 	return 0
 }
@@ -194,7 +199,7 @@ func (p *postqueue) flush(ctx context.Context) int {
 // flushFile is -i.
 func (p *postqueue) flushFile(ctx context.Context, id string) int {
 	if strings.IndexFunc(id, notName) >= 0 || id == "" {
-		return p.Fatal(cli.ExitUsage, "Cannot flush queue ID - invalid name: \"%.100s\"", id)
+		return p.fatal("Cannot flush queue ID - invalid name: \"%.100s\"", id)
 	}
 	return p.ask(ctx, trigger.Flush{Kind: trigger.SendFile, ID: queue.ID(id)}, id)
 }
@@ -207,13 +212,13 @@ func notName(r rune) bool {
 // flushSite is -s.
 func (p *postqueue) flushSite(ctx context.Context, site string) int {
 	if !addr.ValidMailhost(site) && !addr.ValidHostname(site) {
-		return p.Fatal(cli.ExitUsage, "Cannot flush mail queue - invalid destination: \"%.100s\"", site)
+		return p.fatal("Cannot flush mail queue - invalid destination: \"%.100s\"", site)
 	}
 	opener := table.NewOpener(table.Setup{Log: p.Log, Types: all.Types()})
 	domains := matchlist.NewDomains(opener, "fast_flush_domains", p.c.FastFlush, table.MatchesSubdomains(p.c.Subdomains, "fast_flush_domains"))
 	defer domains.Close()
 	if ok, err := domains.Match(ctx, site); err != nil || !ok {
-		return p.Fatal(cli.ExitUnavailable, "Flush service is not configured for destination \"%s\"", site)
+		return p.fatal("Flush service is not configured for destination \"%s\"", site)
 	}
 	return p.ask(ctx, trigger.Flush{Kind: trigger.SendSite, Site: site}, site)
 }
@@ -227,9 +232,9 @@ func (p *postqueue) ask(ctx context.Context, f trigger.Flush, what string) int {
 	case trigger.OK:
 		return 0
 	case trigger.Invalid:
-		return p.Fatal(cli.ExitUsage, "Invalid request: \"%s\"", what)
+		return p.fatal("Invalid request: \"%s\"", what)
 	case trigger.Deny:
-		return p.Fatal(cli.ExitUnavailable, "Flush service is not configured for destination \"%s\"", what)
+		return p.fatal("Flush service is not configured for destination \"%s\"", what)
 	}
-	return p.Fatal(cli.ExitUnavailable, "%s", down)
+	return p.fatal("%s", down)
 }

@@ -250,7 +250,6 @@ func (s *session) keywords() []string {
 	if s.set.MessageLimit > 0 {
 		size = "SIZE " + strconv.FormatInt(s.set.MessageLimit, 10)
 	}
-	networked := !s.srv.opt.StandAlone
 	verp, _ := s.matches(s.set.verp.Match)
 	for _, k := range []struct {
 		bit     smtpproto.Keywords
@@ -260,7 +259,7 @@ func (s *session) keywords() []string {
 		{smtpproto.KeywordPIPELINING, true, "PIPELINING"},
 		{smtpproto.KeywordSIZE, true, size},
 		{smtpproto.KeywordVRFY, !s.set.DisableVrfy, "VRFY"},
-		{smtpproto.KeywordETRN, networked, "ETRN"},
+		{smtpproto.KeywordETRN, true, "ETRN"},
 		{smtpproto.KeywordXVERP, verp, "XVERP"},
 		{smtpproto.KeywordXCLIENT, s.xclientAllowed(), "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT"},
 		{smtpproto.KeywordXFORWARD, s.conn.xforwardAllowed, "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT"},

@@ -2,10 +2,13 @@ package spool
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/queue"
@@ -168,8 +171,12 @@ func (s *Spool) logDelays(e *entry, delayed []queue.Done, d queue.Durability) er
 		for i, st := range e.reasons {
 			delayed = append(delayed, queue.Done{Recipient: i, Status: st})
 		}
-		sortDone(delayed)
 	}
+	// The order of addresses is that in which Postfix hands recipients to an
+	// agent, and so that of its listings.
+	slices.SortStableFunc(delayed, func(a, b queue.Done) int {
+		return cmp.Or(strings.Compare(string(e.env.Recipients[a.Recipient].Address), string(e.env.Recipients[b.Recipient].Address)), cmp.Compare(a.Recipient, b.Recipient))
+	})
 	var text []byte
 	for _, r := range delayed {
 		text = bouncelog.Append(text, e.logEntry(r.Recipient, r.Status, "delayed"))

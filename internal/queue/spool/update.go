@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -283,8 +282,4 @@ func (s *Spool) unlink(order []queue.Name, id queue.ID, d queue.Durability) erro
 		return err
 	}
 	return nil
-}
-
-func sortDone(list []queue.Done) {
-	slices.SortFunc(list, func(a, b queue.Done) int { return cmp.Compare(a.Recipient, b.Recipient) })
 }
