@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"posthaste/internal/cleanup"
@@ -33,6 +34,7 @@ type generation struct {
 	bounce   *bounce.Service
 	agents   map[string]qmgr.Service
 
+	mu      sync.Mutex
 	closers []io.Closer
 }
 
@@ -54,7 +56,16 @@ func newGeneration(s *System) (*generation, error) {
 	return g, nil
 }
 
+// keep has c closed at the end of the generation. Services start side by side.
+func (g *generation) keep(c io.Closer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closers = append(g.closers, c)
+}
+
 func (g *generation) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, c := range slices.Backward(g.closers) {
 		c.Close()
 	}
@@ -128,7 +139,7 @@ func (g *generation) routing() error {
 	}
 	resolver, lists := route.Open(c, g.tables.With(g.system.logger(g.main, "trivial-rewrite")), g.isOwn)
 	g.resolver = resolver
-	g.closers = append(g.closers, lists)
+	g.keep(lists)
 	return nil
 }
 
@@ -183,7 +194,7 @@ func (g *generation) cleanupServices() error {
 			return err
 		}
 		g.cleanups[service.Name] = made
-		g.closers = append(g.closers, made)
+		g.keep(made)
 	}
 	return nil
 }

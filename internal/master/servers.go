@@ -40,7 +40,7 @@ func (g *generation) serveOne(service mastercf.Service, l Listener) {
 			log.Warnf("service %s: %v", l.Service, err)
 			return
 		}
-		g.closers = append(g.closers, conn)
+		g.keep(conn)
 		g.group.Go("postlogd", func(context.Context) { serveLog(g.group, conn, g.system.sink) })
 		return
 	}
@@ -52,7 +52,7 @@ func (g *generation) serveOne(service mastercf.Service, l Listener) {
 	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 	}
-	g.closers = append(g.closers, ln)
+	g.keep(ln)
 	g.start(view, service, ln)
 }
 

@@ -87,7 +87,7 @@ func (g *generation) smtpServer(view *config.View, service mastercf.Service, log
 	if err != nil {
 		return nil, err
 	}
-	g.closers = append(g.closers, server)
+	g.keep(server)
 	return server, nil
 }
 
@@ -122,7 +122,7 @@ func (g *generation) checker(view *config.View, service mastercf.Service, log *m
 	if err != nil {
 		return nil, err
 	}
-	g.closers = append(g.closers, checker)
+	g.keep(checker)
 	return checker, nil
 }
 

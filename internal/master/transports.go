@@ -51,7 +51,7 @@ func (g *generation) transports() error {
 			return err
 		}
 		agent := &lazyAgent{log: log, again: throttle, make: func() (transport.Agent, error) { return make(g, view, service, log) }}
-		g.closers = append(g.closers, agent)
+		g.keep(agent)
 		g.agents[service.Name] = qmgr.Service{Agent: agent, Limits: limits, Log: log}
 	}
 	return nil
