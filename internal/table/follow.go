@@ -65,6 +65,9 @@ func (f *Following[T]) look() {
 	}
 	if err == nil {
 		err = f.reload()
+		if err == nil && f.opener.subject != "" {
+			f.opener.Log().Infof("table %s has changed -- restarting", f.opener.subject)
+		}
 	}
 	complaint := ""
 	if err != nil {

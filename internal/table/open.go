@@ -46,9 +46,10 @@ type Setup struct {
 // Opener opens tables by "type:name". Users of the same table share it, and
 // each closes its own handle. Safe for concurrent use.
 type Opener struct {
-	setup  Setup
-	log    *maillog.Logger
-	shared *sharedTables
+	subject string // "type:name(0,flags)" of the table that is being opened
+	setup   Setup
+	log     *maillog.Logger
+	shared  *sharedTables
 }
 
 // NewOpener makes an opener.
@@ -178,7 +179,9 @@ func (o *Opener) openNow(spec string, use Use) (Table, error) {
 	if !ok {
 		return nil, Permanent{"unsupported dictionary type: " + kind}
 	}
-	return t.Open(o, name, use)
+	own := *o
+	own.subject = fmt.Sprintf("%s(0,%s)", spec, use.flags(o.setup.UTF8))
+	return t.Open(&own, name, use)
 }
 
 type sharedKey struct {

@@ -20,5 +20,20 @@ type Use struct {
 	FileValues bool
 }
 
+// flags names a use as Postfix's log does.
+func (u Use) flags(utf8 bool) string {
+	text := "lock"
+	for _, f := range []struct {
+		set  bool
+		name string
+	}{{u.NoSubstitution, "no_regsub"}, {u.NoProxy, "no_proxy"}, {u.Trusted, "no_unauth"}, {u.Fold, "fold_fix"},
+		{u.FileValues, "src_rhs_is_file"}, {utf8, "utf8_request"}} {
+		if f.set {
+			text += "|" + f.name
+		}
+	}
+	return text
+}
+
 // FoldedKeys is the Use of most parameters: fixed keys in lower case.
 var FoldedKeys = Use{Fold: true}

@@ -123,6 +123,18 @@ type sink struct {
 	syslog maillog.Sink
 }
 
+// ServiceSink is where commands log that have nothing to say while the mail
+// system is down: to its log service, or to the system log.
+func ServiceSink(view *config.View) (maillog.Sink, error) {
+	var p params
+	if err := view.Fill(&p); err != nil {
+		return nil, err
+	}
+	s := newSink(&p)
+	s.file = ""
+	return s, nil
+}
+
 // syslogSocket is where the system log daemon listens.
 const syslogSocket = "/dev/log"
 
@@ -164,7 +176,7 @@ func (s *sink) Write(l maillog.Line) {
 
 // direct appends to the log file while no postlogd runs, for who may.
 func (s *sink) direct(l maillog.Line) {
-	if os.Geteuid() != 0 || strings.HasPrefix(s.file, "/dev/") {
+	if os.Geteuid() != 0 || s.file == "" || strings.HasPrefix(s.file, "/dev/") {
 		return
 	}
 	f, err := os.OpenFile(s.file, os.O_WRONLY|os.O_APPEND, 0)

@@ -3,6 +3,7 @@ package submission
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 
 	"posthaste/internal/cleanup"
@@ -27,10 +28,14 @@ func (s *sendmail) smtp(ctx context.Context) int {
 		return s.fatal("%v", err)
 	}
 	cfg.ForbidPipelining = false // programs write all of it at once
+	log := s.Log.With(s.smtpdTag())
+	if os.Geteuid() != 0 {
+		log = nil // users do not write to the mail log
+	}
 	server, err := smtpd.New(cfg, smtpd.Deps{
 		Sink:   dropSink{s},
 		Tables: table.NewOpener(table.Setup{Log: s.Log, Types: all.Types()}),
-		Log:    s.Log.With(s.smtpdTag()),
+		Log:    log,
 		Flush:  s.etrn,
 	}, smtpd.Options{Service: "smtpd", StandAlone: true})
 	if err != nil {
