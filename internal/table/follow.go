@@ -13,8 +13,8 @@ import (
 )
 
 // Following is what was made from a file, made anew when the file changes. The
-// file is looked at no more than once a second, by a lookup: there is no
-// goroutine behind it. A new version that cannot be used is logged once and
+// file is looked at by lookups, a hundred times a second at most: who changes a
+// table and then sends mail sees the new one, and there is no goroutine behind it. A new version that cannot be used is logged once and
 // the last good one stays. Safe for concurrent use.
 type Following[T any] struct {
 	opener *Opener
@@ -30,7 +30,7 @@ type Following[T any] struct {
 }
 
 // lookAgain is how long a change may go unseen.
-const lookAgain = time.Second
+const lookAgain = 10 * time.Millisecond
 
 // Follow opens path and loads it. load must not keep the file unless it makes
 // it part of T: then the file is closed when T is garbage.
