@@ -45,6 +45,8 @@ type Tool struct {
 	*Env
 	View *config.View
 	Log  *maillog.Logger // the mail log only, not standard error
+	sink *sink
+	file string // maillog_file
 }
 
 // params are what every command needs.
@@ -75,9 +77,17 @@ func (e *Env) Load(flagC string) (*Tool, int) {
 		}
 		return nil, t.Fatal(1, "%v", err)
 	}
-	t.Log = maillog.New(newSink(&p), p.SyslogName+"/"+e.Name, os.Getpid(), nil)
+	t.sink, t.file = newSink(&p), p.LogFile
+	t.Log = maillog.New(t.sink, p.SyslogName+"/"+e.Name, os.Getpid(), nil)
 	return t, 0
 }
+
+// LogAnyway makes the log of a privileged command go to maillog_file while no
+// log service runs. Others have nothing to say then.
+func (t *Tool) LogAnyway() { t.sink.file = t.file }
+
+// Quiet makes what follows go to standard error only.
+func (t *Tool) Quiet() { t.Log = nil }
 
 // Fatal is Tool.Fatal while there is no log yet.
 func (e *Env) Fatal(status int, format string, args ...any) int {
@@ -140,7 +150,7 @@ const syslogSocket = "/dev/log"
 
 func newSink(p *params) *sink {
 	if p.LogFile != "" {
-		return &sink{socket: filepath.Join(p.QueueDir, "public", p.LogService), file: p.LogFile}
+		return &sink{socket: filepath.Join(p.QueueDir, "public", p.LogService)}
 	}
 	s := &sink{}
 	if _, err := os.Stat(syslogSocket); err == nil {

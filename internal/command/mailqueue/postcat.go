@@ -57,6 +57,7 @@ func Postcat(_ context.Context, env *cli.Env) int {
 	if p.Tool, status = env.Load(flagC); status != 0 {
 		return status
 	}
+	p.Quiet()
 	if bad {
 		return p.Fatal(1, "%s", postcatUsage)
 	}

@@ -72,12 +72,14 @@ func Postsuper(ctx context.Context, env *cli.Env) int {
 	if p.Tool, status = env.Load(flagC); status != 0 {
 		return status
 	}
+	// These are between the user and us.
 	if bad {
-		return p.Fatal(1, "%s", postsuperUsage)
+		return env.Fatal(1, "%s", postsuperUsage)
 	}
 	if os.Getuid() != 0 {
-		return p.Fatal(1, "use of this command is reserved for the superuser")
+		return env.Fatal(1, "use of this command is reserved for the superuser")
 	}
+	p.LogAnyway()
 	return p.run(ctx, options.Operands())
 }
 
