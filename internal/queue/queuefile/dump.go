@@ -90,6 +90,9 @@ func Dump(w io.Writer, src io.ReaderAt, o DumpOptions) error {
 }
 
 func (d *dump) record(rec Record) {
+	if rec.Type == Padding && d.Show&ShowRaw == 0 {
+		return
+	}
 	isText := rec.Type == Norm || rec.Type == Cont && d.part != ShowEnvelope
 	visible := d.part
 	switch {

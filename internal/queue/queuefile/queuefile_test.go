@@ -310,3 +310,47 @@ func TestDumpParts(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Postfix 3.7.11 wrote this file, and a milter changed sender, recipients,
+// header and body: it is full of pointers.
+func TestMilterEdits(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("testdata/milter/A83AA36")
+	want, err2 := os.ReadFile("testdata/milter/A83AA36.txt")
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	env, layout, err := Read(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for i, r := range env.Recipients {
+		list = append(list, string(r.Address))
+		if at := layout.Recipients[i].Offset; data[at] != Rcpt || string(data[at+2:][:len(r.Address)]) != string(r.Address) {
+			t.Errorf("%s is not at %d", r.Address, at)
+		}
+	}
+	if diff := cmp.Diff([]string{"u@refused.example", "added@refused.example", "added2@refused.example"}, list); diff != "" {
+		t.Error(diff)
+	}
+	if env.Sender != "newsender-that-is-longer@mail.example.com" {
+		t.Error(env.Sender)
+	}
+	text, err := io.ReadAll(NewText(bytes.NewReader(data), layout.Content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, content, _ := strings.Cut(string(want), "MESSAGE CONTENTS deferred/A/A83AA36 ***\n")
+	content, _, _ = strings.Cut(content, "*** HEADER EXTRACTED")
+	if diff := cmp.Diff(content, string(text)); diff != "" {
+		t.Error(diff)
+	}
+	var got bytes.Buffer
+	if err := Dump(&got, bytes.NewReader(data), DumpOptions{Name: "deferred/A/A83AA36", Show: ShowEnvelope | ShowHeader | ShowBody, Zone: time.UTC}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Error(diff)
+	}
+}

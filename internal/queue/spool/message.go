@@ -34,8 +34,9 @@ func (m *message) ID() queue.ID                 { return m.e.id }
 func (m *message) Envelope() *envelope.Envelope { return m.e.env }
 
 // Size is the size of the content records, which Postfix calls the message
-// size: about that of the lines ended by CR LF.
-func (m *message) Size() int64 { return m.e.layout.Size.Data }
+// size: about that of the lines ended by CR LF. After the edits of a milter of
+// Postfix it is told apart from the room that they take in the file.
+func (m *message) Size() int64 { return max(m.e.layout.Size.Data, m.e.layout.Size.Content) }
 
 func (m *message) Meta() queue.Meta {
 	m.e.mu.Lock()
