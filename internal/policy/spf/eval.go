@@ -34,7 +34,8 @@ type outcome struct {
 	result Result
 	reason string
 	domain string // whose record decided
-	term   string
+	depth  int    // of that record
+	term   string // that matched, or that is in error
 	exp    *macroString
 }
 
@@ -66,7 +67,7 @@ type frame struct {
 
 // stop makes an error of this frame.
 func (at frame) stop(r Result, format string, args ...any) *stop {
-	return &stop{outcome{result: r, reason: fmt.Sprintf(format, args...), domain: at.domain}}
+	return &stop{outcome{result: r, reason: fmt.Sprintf(format, args...), domain: at.domain, depth: at.depth}}
 }
 
 // host is check_host() of section 4. It always has a result.
@@ -93,7 +94,9 @@ func (k *check) evaluate(at frame) (outcome, *stop) {
 	k.step(at, "", "record \"%s\"", text)
 	r, bad := parse(text)
 	if bad != nil {
-		return outcome{}, at.stop(PermError, "%s", bad)
+		err := at.stop(PermError, "%s", bad.text)
+		err.term = bad.term
+		return outcome{}, err
 	}
 	for i := range r.terms {
 		t := &r.terms[i]
@@ -103,7 +106,7 @@ func (k *check) evaluate(at frame) (outcome, *stop) {
 		}
 		if matched {
 			k.step(at, t.written, "match: %s", t.result)
-			return outcome{result: t.result, reason: "Mechanism '" + t.text + "' matched", domain: at.domain, term: t.text, exp: r.exp}, nil
+			return outcome{result: t.result, reason: "Mechanism '" + t.text + "' matched", domain: at.domain, depth: at.depth, term: t.text, exp: r.exp}, nil
 		}
 		k.step(at, t.written, "no match")
 	}
@@ -111,7 +114,7 @@ func (k *check) evaluate(at frame) (outcome, *stop) {
 		return k.redirect(at, r.redirect)
 	}
 	k.step(at, "", "end of record: neutral")
-	return outcome{result: Neutral, reason: "Default neutral result due to no mechanism matches", domain: at.domain}, nil
+	return outcome{result: Neutral, reason: "Default neutral result due to no mechanism matches", domain: at.domain, depth: at.depth}, nil
 }
 
 const noPolicy = "No applicable sender policy available"
@@ -182,8 +185,8 @@ func (k *check) void(at frame, err error) *stop {
 	if !isVoid(err) {
 		return nil
 	}
-	if k.voids++; k.voidLimit >= 0 && k.voids > k.voidLimit {
-		return at.stop(PermError, "Maximum void DNS look-ups limit (%d) exceeded", k.voidLimit)
+	if k.voids++; k.voids > max(k.voidLimit, 0) {
+		return at.stop(PermError, "Maximum void DNS look-ups limit (%d) exceeded", max(k.voidLimit, 0))
 	}
 	return nil
 }

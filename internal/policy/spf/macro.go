@@ -1,6 +1,7 @@
 package spf
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -39,6 +40,9 @@ const (
 	delimiters         = ".-+,/_="
 )
 
+// errMacroSyntax is a text that is no macro-string at all.
+var errMacroSyntax = errors.New("Invalid macro") //nolint:staticcheck // the words of the log
+
 // parseMacros reads a macro-string; in an explanation it may contain spaces.
 func parseMacros(text string, where place) (macroString, error) {
 	m := macroString{text: text}
@@ -46,7 +50,7 @@ func parseMacros(text string, where place) (macroString, error) {
 	for i := 0; i < len(text); {
 		switch c := text[i]; {
 		case c > '~' || c < ' ' || c == ' ' && where == inRecord:
-			return m, fmt.Errorf("Invalid macro string encountered in '%s'", text) //nolint:staticcheck // the words of the log
+			return m, fmt.Errorf("%w string encountered in '%s'", errMacroSyntax, text)
 		case c != '%':
 			i++
 		default:
@@ -72,7 +76,7 @@ func parseMacros(text string, where place) (macroString, error) {
 func parseMacro(text string, at int, where place) (p part, length int, err error) {
 	rest := text[at+1:]
 	bad := func() (part, int, error) {
-		return part{}, 0, fmt.Errorf("Invalid macro expression at pos %d in macro string '%s'", at, text) //nolint:staticcheck // as above
+		return part{}, 0, fmt.Errorf("%w expression at pos %d in macro string '%s'", errMacroSyntax, at, text)
 	}
 	if rest == "" {
 		return bad()

@@ -46,7 +46,9 @@ func (k *check) include(at frame, t *term, name string) (bool, *stop) {
 	case Pass:
 		return true, nil
 	case None:
-		return false, at.stop(PermError, "Included domain '%s' has no applicable sender policy", name)
+		err := at.stop(PermError, "Included domain '%s' has no applicable sender policy", name)
+		err.term = t.text
+		return false, err
 	case TempError, PermError:
 		return false, &stop{out}
 	}

@@ -1,6 +1,7 @@
 package spf
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -51,9 +52,19 @@ func isRecord(text string) bool {
 		(len(text) == len(versionTag) || text[len(versionTag)] == ' ')
 }
 
-// parse reads a record; an error is a syntax error, which makes all of the
-// record a PermError.
-func parse(text string) (*record, error) {
+// syntaxError makes all of a record a PermError.
+type syntaxError struct {
+	text string // what is wrong, in the words of the log
+	term string // where
+}
+
+// bad makes a syntax error about a term.
+func bad(term, format string, args ...any) *syntaxError {
+	return &syntaxError{fmt.Sprintf(format, args...), term}
+}
+
+// parse reads a record.
+func parse(text string) (*record, *syntaxError) {
 	r := &record{}
 	for _, word := range strings.Split(text[len(versionTag):], " ") {
 		if word == "" {
@@ -79,7 +90,7 @@ func nameLength(text string) int {
 }
 
 // term reads one directive or modifier.
-func (r *record) term(word, text string) error {
+func (r *record) term(word, text string) *syntaxError {
 	if n := nameLength(word); n > 0 && n < len(word) && word[n] == '=' {
 		return r.modifier(strings.ToLower(word[:n]), word[n+1:], word)
 	}
@@ -96,12 +107,12 @@ func (r *record) term(word, text string) error {
 	}
 	n := nameLength(rest)
 	if n == 0 || n < len(rest) && rest[n] != ':' && rest[n] != '/' {
-		return fmt.Errorf("Junk encountered in record '%s'", text) //nolint:staticcheck // the words of the log
+		return bad(word, "Junk encountered in record '%s'", text)
 	}
 	name := strings.ToLower(rest[:n])
 	k, known := kinds[name]
 	if !known {
-		return fmt.Errorf("Unknown mechanism type '%s' in '%s' record", name, versionTag) //nolint:staticcheck // as above
+		return bad(word, "Unknown mechanism type '%s' in '%s' record", name, versionTag)
 	}
 	t := term{written: word, kind: k, result: result, bits4: 32, bits6: 128}
 	if err := t.parameters(rest[n:]); err != nil {
@@ -112,10 +123,10 @@ func (r *record) term(word, text string) error {
 	return nil
 }
 
-func (r *record) modifier(name, value, word string) error {
+func (r *record) modifier(name, value, word string) *syntaxError {
 	m, err := parseMacros(value, inRecord)
 	if err != nil {
-		return err
+		return bad(word, "%v", err)
 	}
 	var to **macroString
 	switch name {
@@ -130,26 +141,22 @@ func (r *record) modifier(name, value, word string) error {
 		return missing("domain-spec", word)
 	}
 	if *to != nil {
-		return fmt.Errorf("Duplicate global modifier '%s' encountered", name) //nolint:staticcheck // as above
+		return bad(name, "Duplicate global modifier '%s' encountered", name)
 	}
 	*to = &m
 	return nil
 }
 
-func missing(what, word string) error {
-	return fmt.Errorf("Missing required %s in '%s'", what, word) //nolint:staticcheck // as above
+func missing(what, word string) *syntaxError {
+	return bad(word, "Missing required %s in '%s'", what, word)
 }
 
-func (t *term) junk() error {
-	return fmt.Errorf("Junk encountered in mechanism '%s'", t.written) //nolint:staticcheck // as above
+func (t *term) junk() *syntaxError {
+	return bad(t.written, "Junk encountered in mechanism '%s'", t.written)
 }
 
 // parameters reads what follows a mechanism's name.
-func (t *term) parameters(text string) error {
-	if text == ":" {
-		return missing("domain-spec", t.written)
-	}
-	var err error
+func (t *term) parameters(text string) *syntaxError {
 	switch t.kind {
 	case all:
 		if text != "" {
@@ -159,43 +166,52 @@ func (t *term) parameters(text string) error {
 	case ip4, ip6:
 		return t.address(text)
 	case a, mx:
+		var err *syntaxError
 		if text, err = t.prefixLengths(text); err != nil {
 			return err
 		}
 	}
-	if text == "" {
-		if t.kind == include || t.kind == exists {
-			return missing("domain-spec", t.written)
-		}
+	return t.domain(text)
+}
+
+// domain reads a domain-spec, which only include and exists must have.
+func (t *term) domain(text string) *syntaxError {
+	required := t.kind == include || t.kind == exists
+	if text == "" && !required {
 		return nil
 	}
-	if text[0] != ':' {
-		return t.junk()
+	m, isMacros := macroString{}, false
+	if strings.HasPrefix(text, ":") {
+		var err error
+		m, err = parseMacros(text[1:], inRecord)
+		isMacros = err == nil
+		if err != nil && !errors.Is(err, errMacroSyntax) {
+			return bad(t.written, "%v", err)
+		}
 	}
-	m, err := parseMacros(text[1:], inRecord)
-	if err != nil {
-		return err
+	switch {
+	case isMacros && m.isDomain():
+		t.target = &m
+		return nil
+	case required:
+		return missing("domain-spec", t.written)
 	}
-	if !m.isDomain() {
-		return t.junk()
-	}
-	t.target = &m
-	return nil
+	return t.junk()
 }
 
 // prefixLengths takes "/24", "//64" or "/24//64" off the end of text.
-func (t *term) prefixLengths(text string) (string, error) {
+func (t *term) prefixLengths(text string) (string, *syntaxError) {
 	if at, digits := trailingDigits(text); strings.HasSuffix(text[:at], "//") && digits != "" {
 		n, ok := prefixLength(digits, 128)
 		if !ok {
-			return "", fmt.Errorf("Invalid IPv6 prefix length encountered in '%s'", t.written) //nolint:staticcheck // as above
+			return "", bad(t.written, "Invalid IPv6 prefix length encountered in '%s'", t.written)
 		}
 		t.bits6, text = n, text[:at-len("//")]
 	}
 	if at, digits := trailingDigits(text); strings.HasSuffix(text[:at], "/") && digits != "" {
 		n, ok := prefixLength(digits, 32)
 		if !ok {
-			return "", fmt.Errorf("Invalid IPv4 prefix length encountered in '%s'", t.written) //nolint:staticcheck // as above
+			return "", bad(t.written, "Invalid IPv4 prefix length encountered in '%s'", t.written)
 		}
 		t.bits4, text = n, text[:at-len("/")]
 	}
@@ -217,7 +233,7 @@ func prefixLength(digits string, most int) (int, bool) {
 }
 
 // address reads the network of ip4 and ip6.
-func (t *term) address(text string) error {
+func (t *term) address(text string) *syntaxError {
 	family, most := "IPv4", 32
 	if t.kind == ip6 {
 		family, most = "IPv6", 128
@@ -237,7 +253,7 @@ func (t *term) address(text string) error {
 			n, ok = prefixLength(all, most)
 		}
 		if !ok {
-			return fmt.Errorf("Invalid %s prefix length encountered in '%s'", family, t.written) //nolint:staticcheck // as above
+			return bad(t.written, "Invalid %s prefix length encountered in '%s'", family, t.written)
 		}
 		bits = n
 	}
@@ -257,7 +273,7 @@ func (t *term) normal(name string) string {
 		text = "?" + name
 	}
 	if t.target != nil {
-		text += ":" + t.target.text
+		text += ":" + fold(t.target.text)
 	}
 	if t.hasNetwork {
 		text += ":" + t.network.Addr().String()

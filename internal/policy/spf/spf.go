@@ -53,7 +53,7 @@ type Checker struct {
 	DNS       dns.Resolver
 	Receiver  string        // this host's name, for explanations; "" for not known
 	Timeout   time.Duration // of one check; 0 is 20 seconds
-	VoidLimit int           // look-ups without an answer; 0 is 2, negative none
+	VoidLimit int           // look-ups without an answer; 0 is 2, negative is none at all
 	Now       func() time.Time
 }
 
@@ -85,9 +85,10 @@ type Answer struct {
 	// Domain is the domain that was asked about; Authority the one whose record
 	// decided: another one after redirect=, or for errors inside an include.
 	Domain, Authority string
+	Depth             int    // how deep inside include and redirect that is
 	Record            string // of Domain; "" when there is none
-	// Term is the mechanism that matched, as "~all" or "ip4:192.0.2.0/24"; ""
-	// when none did.
+	// Term is the mechanism that matched, as "~all" or "ip4:192.0.2.0/24", or
+	// as written the one with the error; "" when there is none.
 	Term string
 	// Explanation is what the domain's owner wants the sender to be told about
 	// a Fail: printable ASCII; "" when there is none.
@@ -121,7 +122,7 @@ func (c *Checker) Check(ctx context.Context, q Query) Answer {
 	}
 	k.local, k.origin = identity(q)
 	out := k.host(k.origin, 0)
-	answer := Answer{Result: out.result, Reason: out.reason, Domain: k.origin, Authority: out.domain, Record: k.record,
+	answer := Answer{Result: out.result, Reason: out.reason, Domain: k.origin, Authority: out.domain, Depth: out.depth, Record: k.record,
 		Term: out.term, Lookups: k.lookups, Voids: k.voids, Steps: k.steps}
 	if out.result == Fail && out.exp != nil {
 		answer.Explanation = k.explain(out)

@@ -110,7 +110,7 @@ func TestSteps(t *testing.T) {
 
 func TestVoidLimit(t *testing.T) {
 	t.Parallel()
-	for limit, want := range map[int]Result{0: PermError, 2: PermError, 3: Pass, -1: Pass} {
+	for limit, want := range map[int]Result{0: PermError, 2: PermError, 3: Pass, -1: PermError} {
 		c := Checker{DNS: dnstest.Parse(zoneText), VoidLimit: limit}
 		if got := c.Check(context.Background(), Query{IP: netip.MustParseAddr("198.51.100.7"), Sender: "a@void.example"}); got.Result != want {
 			t.Errorf("limit %d: %s %s", limit, got.Result, got.Reason)
