@@ -22,6 +22,13 @@ import (
 func (g *generation) startSMTPD(view *config.View, service mastercf.Service, ln net.Listener) {
 	log := g.system.logger(view, "smtpd")
 	g.group.Go("smtpd "+service.Name, func(ctx context.Context) {
+		ln := g.awaitClient(ctx, ln)
+		if ln == nil {
+			return
+		}
+		if b, ok := ln.(*begun); ok {
+			defer b.drop()
+		}
 		server, err := g.smtpServer(view, service, log)
 		for err != nil {
 			log.Fatalf("%v", err)

@@ -169,14 +169,15 @@ func (l *Loop) route(ctx context.Context, m *message) plan {
 	p := plan{ok: true}
 	m.routed = make(map[int]routed, len(m.meta.Pending))
 	groups := map[schedule.Destination]int{}
-	for n, i := range m.meta.Pending {
+	stands := m.standsForAll()
+	for _, i := range m.meta.Pending {
 		if i < 0 || i >= len(m.env.Recipients) {
 			l.deps.Log.Warnf("%s: recipient %d of %d is pending", m.id, i, len(m.env.Recipients))
 			continue
 		}
 		rcpt := m.env.Recipients[i]
 		if m.env.Redirect != "" {
-			if n > 0 { // the one redirected copy stands for all
+			if i != stands { // the one redirected copy stands for all
 				m.unrecorded = append(m.unrecorded, queue.Done{Recipient: i, Status: dsn.New(250, "2.0.0", "redirected")})
 				continue
 			}
@@ -201,6 +202,18 @@ func (l *Loop) route(ctx context.Context, m *message) plan {
 		m.sortByAddress(g.Indexes)
 	}
 	return p
+}
+
+// standsForAll is the recipient in whose name a redirected message is
+// delivered: the first in the order of addresses.
+func (m *message) standsForAll() int {
+	first := -1
+	for _, i := range m.meta.Pending {
+		if i >= 0 && i < len(m.env.Recipients) && (first < 0 || m.env.Recipients[i].Address < m.env.Recipients[first].Address) {
+			first = i
+		}
+	}
+	return first
 }
 
 // sortByAddress puts recipients in the order in which Postfix hands them to an

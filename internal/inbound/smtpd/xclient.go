@@ -114,6 +114,9 @@ func (o *overrides) set(a attribute) (known, ok bool) {
 	switch a.name {
 	case "NAME":
 		o.peer.Name, o.peer.NameStatus, ok = hostAttribute(a.value)
+		if o.peer.NameStatus == peer.OK {
+			o.peer.ReverseName, o.peer.ReverseStatus = o.peer.Name, peer.OK
+		}
 	case "REVERSE_NAME":
 		o.peer.ReverseName, o.peer.ReverseStatus, ok = hostAttribute(a.value)
 	case "ADDR":

@@ -133,6 +133,7 @@ func (d *draft) line(line string) {
 	if !ok {
 		return
 	}
+	value = strings.TrimRight(value, " ")
 	switch name {
 	case "recipient":
 		d.Address, d.begun = addr.Unquote(value), true

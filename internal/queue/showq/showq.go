@@ -88,7 +88,7 @@ func (c Config) message(s *queue.Summary) Message {
 	for i, from := range s.Recipients {
 		r := &m.Recipients[i]
 		r.Original, r.Address = maillog.Printable(from.Original.External()), c.external(from.Address)
-		if reason := maillog.Printable(from.Reason); from.Failed {
+		if reason := strings.TrimRight(maillog.Printable(from.Reason), " "); from.Failed {
 			r.BounceReason = reason
 		} else {
 			r.DelayReason = reason
