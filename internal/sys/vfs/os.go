@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -138,10 +137,6 @@ func (d dir) Free() (int64, error) {
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
-
-// Below is the operating system's path of a name, for messages and for
-// handing a path to another process.
-func Below(root, name string) string { return filepath.Join(root, name) }
 
 type file struct {
 	fd   int
