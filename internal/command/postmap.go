@@ -118,6 +118,9 @@ func (p *postmap) run(ctx context.Context) int {
 	if err := p.configure(); err != nil {
 		return p.fatal("%s", err)
 	}
+	if status, ok := p.checkOptions(); !ok {
+		return status
+	}
 	if len(p.specs) == 0 {
 		return p.usage()
 	}
@@ -154,7 +157,7 @@ func (p *postmap) parse() (status int, ok bool) {
 		switch letter {
 		case 0:
 			p.specs = options.Operands()
-			return p.checkOptions()
+			return 0, true
 		case '?':
 			return p.usage(), false
 		case 'd', 'q':

@@ -11,7 +11,6 @@ import (
 	"posthaste/internal/config/mastercf"
 	"posthaste/internal/delivery/bounce"
 	"posthaste/internal/inbound/smtpd"
-	"posthaste/internal/mail/addr"
 	"posthaste/internal/policy/restrict"
 	"posthaste/internal/queue/trigger"
 	"posthaste/internal/sys/maillog"
@@ -37,7 +36,7 @@ func (g *generation) startSMTPD(view *config.View, service mastercf.Service, ln 
 			}
 			server, err = g.smtpServer(view, service, log)
 		}
-		if err := server.Serve(ctx, g.group, ln); err != nil {
+		if err := server.Serve(g.listen, g.group, ln); err != nil {
 			log.Warnf("accept connection: %v", err)
 		}
 	})
@@ -60,7 +59,7 @@ func (g *generation) throttle(ctx context.Context, program string) bool {
 	case <-time.After(c.Throttle):
 		return true
 	case <-ctx.Done():
-	case <-g.group.Stopping():
+	case <-g.listen.Done():
 	}
 	return false
 }
@@ -84,7 +83,7 @@ func (g *generation) smtpServer(view *config.View, service mastercf.Service, log
 	}
 	server, err := smtpd.New(c, smtpd.Deps{
 		Sink: smtpd.CleanupSink{Service: intake}, Checker: checker, Resolver: g.system.dns, Tables: g.tables.With(log),
-		Rates: g.system.rates, ValidAddress: g.validAddress, OwnAddress: g.isInterface, Free: g.freeSpace, Flush: g.etrn,
+		Rates: g.system.rates, ValidAddress: smtpd.Resolvable(g.resolver), OwnAddress: g.isInterface, Free: g.freeSpace, Flush: g.etrn,
 		Notify: func(ctx context.Context, t smtpd.Transcript) {
 			g.transcript(ctx, bounce.Transcript{Classes: t.Classes, Subject: t.Subject, Lines: t.Lines, Reason: t.Reason})
 		},
@@ -131,12 +130,6 @@ func (g *generation) checker(view *config.View, service mastercf.Service, log *m
 	}
 	g.keep(checker)
 	return checker, nil
-}
-
-// validAddress tells whether mail can be sent to an address at all.
-func (g *generation) validAddress(ctx context.Context, sender, a addr.Address) bool {
-	r, err := g.resolver.Resolve(ctx, sender, a)
-	return err != nil || !r.Problem.Permanent()
 }
 
 func (g *generation) freeSpace(ctx context.Context) (int64, error) {

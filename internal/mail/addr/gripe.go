@@ -2,6 +2,43 @@ package addr
 
 import "fmt"
 
+// HostaddrGripe says, in the words of Postfix's log, why text cannot be an
+// IPv4 address ("invalid octet value: 192.0.2.256"), or "" when it can.
+func HostaddrGripe(text string) string {
+	if text == "" {
+		return "empty address"
+	}
+	short := text[:min(len(text), 100)]
+	octets, digits, value := 0, 0, 0
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c >= '0' && c <= '9':
+			if digits == 0 {
+				octets, value = octets+1, 0
+			}
+			digits++
+			if value = value*10 + int(c-'0'); value > 255 {
+				return "invalid octet value: " + short
+			}
+		case c == '.':
+			if digits == 0 || i+1 == len(text) {
+				return "misplaced dot: " + short
+			}
+			if octets == 1 && value == 0 {
+				return "bad initial octet value: " + short
+			}
+			digits = 0
+		default:
+			return fmt.Sprintf("invalid character %d(decimal): %s", c, short)
+		}
+	}
+	if octets != 4 {
+		return "invalid octet count: " + short
+	}
+	return ""
+}
+
 // HostnameGripe says, in the words of Postfix's log, why an ASCII name cannot
 // be that of a host ("misplaced hyphen: a-.example"), or "" when it can.
 func HostnameGripe(name string) string {

@@ -266,6 +266,11 @@ func (r *Resolver) IsLocal(ctx context.Context, domain string) (bool, error) {
 func (r *Resolver) checkDomain(ctx context.Context, f form) (_ form, valid, local bool, err error) {
 	if strings.HasPrefix(f.domain, "[") {
 		_, ok := addr.ParseLiteral(f.domain)
+		if text := strings.Trim(f.domain, "[]"); !ok && !strings.Contains(text, ":") {
+			if gripe := addr.HostaddrGripe(text); gripe != "" {
+				r.log.Warnf("valid_ipv4_hostaddr: %s", gripe)
+			}
+		}
 		return f, ok, false, nil
 	}
 	if addr.ValidHostname(f.domain) && (r.cfg.SMTPUTF8 || addr.Address(f.domain).IsASCII()) {
