@@ -9,7 +9,7 @@ confdir  ?= /etc/postfix
 DESTDIR  ?=
 
 COMMANDS = postfix postconf postmap postalias postqueue postsuper postcat postdrop \
-	postlog postkick postlock sendmail mailq newaliases
+	postlog postkick postlock postgrey sendmail mailq newaliases policyd-spf postfix-policyd-spf-perl
 
 .PHONY: all build run test check oracle bench fuzz install uninstall clean
 
@@ -53,7 +53,7 @@ install: build
 	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(bindir) $(DESTDIR)$(confdir)
 	install -m 755 bin/posthaste $(DESTDIR)$(sbindir)/posthaste
 	for name in $(COMMANDS); do ln -sf posthaste $(DESTDIR)$(sbindir)/$$name; done
-	for name in mailq newaliases; do ln -sf $(sbindir)/posthaste $(DESTDIR)$(bindir)/$$name; done
+	for name in mailq newaliases policyd-spf; do ln -sf $(sbindir)/posthaste $(DESTDIR)$(bindir)/$$name; done
 	rm -f $(DESTDIR)$(sbindir)/postdrop
 	install -m 755 bin/posthaste $(DESTDIR)$(sbindir)/postdrop
 	for n in 1 5 8; do \
@@ -62,7 +62,7 @@ install: build
 
 uninstall:
 	for name in posthaste $(COMMANDS); do rm -f $(DESTDIR)$(sbindir)/$$name; done
-	for name in mailq newaliases; do rm -f $(DESTDIR)$(bindir)/$$name; done
+	for name in mailq newaliases policyd-spf; do rm -f $(DESTDIR)$(bindir)/$$name; done
 	cd docs/man && for page in *.[158]; do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$$page; done
 
 clean:

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"posthaste/internal/command/greylisting"
 	"posthaste/internal/command/mailqueue"
 	"posthaste/internal/command/scripting"
 	"posthaste/internal/command/submission"
@@ -14,8 +15,10 @@ var commands = map[string]Run{
 	"posthaste-mail":     mailProcess,
 	"try":                Try,
 	"version":            Version,
+	"greylist":           lower(greylisting.Greylist),
 	"newaliases":         Newaliases,
 	"postalias":          Postalias,
+	"postgrey":           lower(greylisting.Postgrey),
 	"postmap":            Postmap,
 	"postconf":           Postconf,
 	"mailq":              lower(mailqueue.Mailq),
@@ -27,4 +30,8 @@ var commands = map[string]Run{
 	"postlock":           lower(scripting.Postlock),
 	"postlog":            lower(scripting.Postlog),
 	"sendmail":           Sendmail,
+	"spf":                SPF,
+	"policyd-spf":        PolicydSPF,
+
+	"postfix-policyd-spf-perl": PolicydSPFPerl,
 }

@@ -34,6 +34,7 @@ var hidden = map[string]string{"postconf": "E"}
 var pageOf = map[string]string{
 	"try": "posthaste.1", "version": "posthaste.1",
 	"master": "master.8", "posthaste-mail": "master.8", "posthaste-delivery": "master.8",
+	"spf": "posthaste-spf.1", "postfix-policyd-spf-perl": "policyd-spf.1",
 	"mailq": "sendmail.1", "newaliases": "sendmail.1",
 }
 
