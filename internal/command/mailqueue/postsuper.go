@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"posthaste/internal/command/cli"
@@ -76,11 +77,26 @@ func Postsuper(ctx context.Context, env *cli.Env) int {
 	if bad {
 		return env.Fatal(1, "%s", postsuperUsage)
 	}
-	if os.Getuid() != 0 {
+	var c queueConfig
+	if status := p.Fill(&c); status != 0 {
+		return status
+	}
+	if os.Getuid() != 0 && !owns(c.Dir) {
 		return env.Fatal(1, "use of this command is reserved for the superuser")
 	}
 	p.LogAnyway()
-	return p.run(ctx, options.Operands())
+	return p.run(ctx, c, options.Operands())
+}
+
+// owns reports that a directory is ours: the queue of a system that an
+// ordinary user runs. The queue directory of root's system is root's.
+func owns(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Getuid()
 }
 
 // request notes one option with a queue id; ALL is everything.
@@ -96,11 +112,7 @@ func (p *postsuper) request(letter byte, id string) {
 	}
 }
 
-func (p *postsuper) run(ctx context.Context, queues []string) int {
-	var c queueConfig
-	if status := p.Fill(&c); status != 0 {
-		return status
-	}
+func (p *postsuper) run(ctx context.Context, c queueConfig, queues []string) int {
 	for _, name := range queues {
 		if !super.IsQueue(name) {
 			return p.Fatal(1, "invalid directory name: %s", name)
