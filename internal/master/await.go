@@ -20,7 +20,7 @@ func (g *generation) awaitClient(ctx context.Context, ln net.Listener) net.Liste
 	g.group.Go("wait for a client", func(context.Context) {
 		defer close(woken)
 		select {
-		case <-g.group.Stopping():
+		case <-g.listen.Done():
 		case <-ctx.Done():
 		case <-accepted:
 			return

@@ -25,8 +25,10 @@ type generation struct {
 	snap   *config.Snapshot
 	main   *config.View
 	group  *lifecycle.Group // its sessions and listeners
-	own    []netip.Addr     // of inet_interfaces
-	proxy  []netip.Addr     // of proxy_interfaces
+	listen context.Context  // ends when it is to take nothing new
+	retire context.CancelFunc
+	own    []netip.Addr // of inet_interfaces
+	proxy  []netip.Addr // of proxy_interfaces
 
 	tables   *table.Opener
 	resolver *route.Resolver
@@ -47,6 +49,7 @@ func newGeneration(s *System) (*generation, error) {
 	}
 	g := &generation{system: s, snap: snap, main: snap.Main(), cleanups: map[string]*cleanup.Service{}, agents: map[string]qmgr.Service{}}
 	g.group = lifecycle.New(context.Background(), s.panicked)
+	g.listen, g.retire = context.WithCancel(g.group.Context())
 	for _, build := range []func() error{g.openTables, g.ownAddresses, g.routing, g.reports, g.cleanupServices, g.transports} {
 		if err := build(); err != nil {
 			g.close()
@@ -71,11 +74,26 @@ func (g *generation) close() {
 	}
 }
 
-// drain ends listening, waits for the sessions, and closes the tables.
-func (g *generation) drain(ctx context.Context) {
+// drain ends listening, waits for the sessions, and closes the tables. A
+// session goes on as it began: clients do not notice a reload. ctx or stopping
+// ends the wait.
+func (g *generation) drain(ctx context.Context, stopping <-chan struct{}) {
+	g.retire()
+	ended := make(chan struct{})
+	g.system.core.Go("sessions of a former generation", func(context.Context) {
+		defer close(ended)
+		g.group.Wait()
+	})
+	limit := time.NewTimer(drainLimit)
+	defer limit.Stop()
+	select {
+	case <-ended:
+	case <-limit.C:
+	case <-stopping:
+	}
 	stop := context.AfterFunc(ctx, func() { g.group.Stop(time.Second) })
 	defer stop()
-	g.group.Stop(drainLimit)
+	g.group.Stop(stopGrace)
 	g.close()
 }
 

@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"posthaste/internal/sys/lifecycle"
 	"posthaste/internal/sys/maillog"
 )
 
@@ -25,13 +24,10 @@ func LogTo(socket, tag, text string) {
 // maxDatagram is the longest line that postlogd(8) takes.
 const maxDatagram = 64 << 10
 
-// serveLog is postlogd(8): it puts lines of commands into the log until the
-// group stops.
-func serveLog(g *lifecycle.Group, conn net.PacketConn, sink maillog.Sink) {
-	g.Go("postlogd stop", func(context.Context) {
-		<-g.Stopping()
-		conn.Close()
-	})
+// serveLog is postlogd(8): it puts lines of commands into the log until ctx ends.
+func serveLog(ctx context.Context, conn net.PacketConn, sink maillog.Sink) {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
 	buffer := make([]byte, maxDatagram)
 	for {
 		n, _, err := conn.ReadFrom(buffer)

@@ -39,7 +39,7 @@ func (g *generation) startPickup(view *config.View, service mastercf.Service, ln
 			select {
 			case <-g.system.pickup:
 			case <-tick.C:
-			case <-g.group.Stopping():
+			case <-g.listen.Done():
 				return
 			}
 		}

@@ -26,7 +26,7 @@ const maxRequests = 50
 func (g *generation) answerRequests(name string, ln net.Listener, answer func(ctx context.Context, conn net.Conn)) {
 	slots := make(chan struct{}, maxRequests)
 	g.group.Go(name+" stop", func(context.Context) {
-		<-g.group.Stopping()
+		<-g.listen.Done()
 		ln.Close()
 	})
 	g.group.Go(name, func(context.Context) {

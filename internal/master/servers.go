@@ -41,7 +41,7 @@ func (g *generation) serveOne(service mastercf.Service, l Listener) {
 			return
 		}
 		g.keep(conn)
-		g.group.Go("postlogd", func(context.Context) { serveLog(g.group, conn, g.system.sink) })
+		g.group.Go("postlogd", func(context.Context) { serveLog(g.listen, conn, g.system.sink) })
 		return
 	}
 	ln, err := net.FileListener(l.File)

@@ -204,7 +204,7 @@ func (s *System) retire(old *generation) {
 	s.retired.Add(1)
 	s.core.Go("former generation", func(ctx context.Context) {
 		defer s.retired.Done()
-		old.drain(ctx)
+		old.drain(ctx, s.core.Stopping())
 	})
 }
 
@@ -212,6 +212,7 @@ func (s *System) retire(old *generation) {
 func (s *System) Stop(grace time.Duration) {
 	log := maillog.New(s.sink, "postfix/master", os.Getpid(), nil)
 	if s.current != nil {
+		s.current.retire()
 		if err := s.current.group.Stop(grace); err != nil {
 			log.Warnf("%v", err)
 		}
