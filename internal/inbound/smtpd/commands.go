@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"posthaste/internal/inbound/smtpd/attr"
 	"posthaste/internal/mail/addr"
-	"posthaste/internal/sys/maillog"
 	"posthaste/internal/wire/smtpproto"
 )
 
@@ -97,7 +97,7 @@ func (s *session) greet(verb string, args []smtpproto.Token) reply {
 	}
 	s.endTransaction()
 	s.forget(s.set.HistoryFlush)
-	s.conn.helo = neuter(name)
+	s.conn.helo = attr.Neuter(name)
 	v.Helo = s.conn.helo
 	return reply{}
 }
@@ -120,16 +120,6 @@ func (s *session) ehlo(args []smtpproto.Token) reply {
 		s.log.Infof("discarding EHLO keywords: %s", words)
 	}
 	return reply{code: "250", lines: s.keywords()}
-}
-
-// neuter masks what must not appear in a header (HELO names).
-func neuter(text string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(" <>()\\\";@", r) {
-			return '?'
-		}
-		return r
-	}, maillog.Printable(text))
 }
 
 func (s *session) rset(args []smtpproto.Token) reply {

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"posthaste/internal/inbound/peer"
+	"posthaste/internal/inbound/smtpd/attr"
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
@@ -106,7 +107,7 @@ type txn struct {
 	envid     string
 	verp      string
 	rewrite   string
-	forward   *forward // XFORWARD was used
+	forward   *attr.Forward // XFORWARD was used
 	sub       Submission
 	accepted  int // recipients
 	overshoot int

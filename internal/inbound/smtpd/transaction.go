@@ -203,8 +203,8 @@ func (s *session) acceptMail() reply {
 		s.log.Warnf("local_header_rewrite_clients: lookup error: %v", err)
 		return statusReply(dsn.Trouble(err, "Server local configuration error")).mark(errSoftware)
 	}
-	if s.txn.rewrite = where; s.txn.forward != nil && s.txn.forward.source != "" {
-		s.txn.rewrite = s.txn.forward.source
+	if s.txn.rewrite = where; s.txn.forward != nil && s.txn.forward.Source != "" {
+		s.txn.rewrite = s.txn.forward.Source
 	}
 	if r := s.judge(Checker.Mail); !r.isZero() {
 		return r
