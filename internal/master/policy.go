@@ -25,10 +25,10 @@ func workerPolicy(snap *config.Snapshot) worker.Policy {
 			continue // the service will not start, and says why
 		}
 		views = append(views, view)
-		if service.Program() != "pipe" {
+		if service.Program() != "pipe" && service.Program() != "spawn" {
 			continue
 		}
-		s, err := pipe.ParseSettings(service.Args, pipe.Users{User: user.Lookup, Group: user.LookupGroup, Owner: owner})
+		s, err := pipe.ParseUser(service.Args, pipe.Users{User: user.Lookup, Group: user.LookupGroup, Owner: owner})
 		if err != nil {
 			continue
 		}

@@ -65,6 +65,8 @@ func (g *generation) start(view *config.View, service mastercf.Service, ln net.L
 		g.startPickup(view, service, ln)
 	case "qmgr", "flush":
 		g.startTrigger(view, service, ln)
+	case "spawn":
+		g.startSpawn(view, service, ln)
 	case "showq":
 		g.startShowq(view, service, ln)
 	}

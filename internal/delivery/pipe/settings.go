@@ -37,6 +37,21 @@ type Users struct {
 // name in master.cf, without -o and -v options. An error has the words of
 // Postfix's fatal error.
 func ParseSettings(args []string, users Users) (Settings, error) {
+	s, err := ParseUser(args, users)
+	if err != nil {
+		return s, err
+	}
+	for _, arg := range s.Argv {
+		if err := checkMacros(arg); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// ParseUser is ParseSettings for commands whose arguments have no macros
+// (spawn(8)).
+func ParseUser(args []string, users Users) (Settings, error) {
 	s := Settings{EOL: "\n", NullSender: "MAILER-DAEMON"}
 	seenUser := false
 	for i, arg := range args {
@@ -89,11 +104,6 @@ func (s *Settings) complete(seenUser bool) error {
 	}
 	if len(s.Argv) == 0 || s.Argv[0] == "" {
 		return fmt.Errorf("missing argv= command-line attribute")
-	}
-	for _, arg := range s.Argv {
-		if err := checkMacros(arg); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -129,6 +129,7 @@ const (
 	opRead
 	opStat
 	opStatTarget
+	opAttach // opRun on the descriptor that comes along
 	operations
 )
 
@@ -157,7 +158,7 @@ func (r *request) encode() []byte {
 		e.text(r.maildir.Dir)
 		e.text(r.maildir.Hostname)
 		e.num(r.maildir.Limit)
-	case opRun:
+	case opRun, opAttach:
 		r.command.encode(e)
 	default:
 		e.text(r.path)
@@ -178,7 +179,7 @@ func decodeRequest(frame []byte) (*request, error) {
 	case opMaildir:
 		r.maildir.Dir, r.maildir.Hostname = d.path(), d.path()
 		r.maildir.Limit = d.between(0, math.MaxInt64)
-	case opRun:
+	case opRun, opAttach:
 		r.command.decode(d)
 	default:
 		r.path = d.path()
@@ -187,6 +188,9 @@ func decodeRequest(frame []byte) (*request, error) {
 	r.size = d.between(-1, math.MaxInt64)
 	r.piped = d.flag()
 	r.inline = d.bytes()
+	if d.err == nil && r.op == opAttach && r.size != -1 {
+		d.fail()
+	}
 	if d.err == nil && ((r.piped && len(r.inline) > 0) || (!r.piped && max(r.size, 0) != int64(len(r.inline)))) {
 		d.fail()
 	}
@@ -256,7 +260,7 @@ func (r *response) encode(op operation) []byte {
 	case opAppend:
 		e.num(r.appended.Offset)
 		e.text(r.appended.Warning)
-	case opRun:
+	case opRun, opAttach:
 		f := &r.finished
 		e.integer(f.Exit)
 		e.integer(f.Signal)
@@ -283,7 +287,7 @@ func decodeResponse(op operation, frame []byte) (*response, error) {
 	switch op {
 	case opAppend:
 		r.appended = Appended{Offset: d.between(0, math.MaxInt64), Warning: d.text()}
-	case opRun:
+	case opRun, opAttach:
 		f := &r.finished
 		f.Exit, f.Signal = d.integer(), d.integer()
 		f.Output = d.bytes()

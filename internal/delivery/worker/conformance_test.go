@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -135,7 +136,7 @@ func conform(t *testing.T, fresh func(t *testing.T) place) {
 		"append large": conformAppendLarge, "append source fails": conformSourceFails,
 		"maildir": conformMaildir, "maildir trouble": conformMaildirTrouble,
 		"run": conformRun, "run not started": conformRunNotStarted, "run time limit": conformRunTimeLimit,
-		"run cancelled": conformRunCancelled, "run input": conformRunInput,
+		"run cancelled": conformRunCancelled, "run attached": conformRunAttached, "run input": conformRunInput,
 		"read": conformRead, "stat": conformStat,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -434,6 +435,52 @@ func conformRun(t *testing.T, p place) {
 	want := fmt.Sprintf("%d\n%d\n%[2]d\n", p.as.UID, p.as.GID)
 	if _, remote := p.host.(*Remote); remote && (err != nil || string(done.Output) != want) {
 		t.Errorf("runs as %q, %v; want %q", done.Output, err, want)
+	}
+}
+
+// conformRunAttached: a command has a connection as its standard streams.
+func conformRunAttached(t *testing.T, p place) {
+	run := func(ctx context.Context, c Command, talk func(peer *net.UnixConn)) (Finished, error) {
+		ours, theirs, err := SocketPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer, err := newWire(ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		c.Env, c.Stdio = []string{"PATH=/usr/bin:/bin"}, theirs
+		talked := make(chan struct{})
+		go func() { defer close(talked); talk(peer.UnixConn) }()
+		done, err := p.host.Run(ctx, p.as, c)
+		_ = theirs.Close()
+		<-talked
+		return done, err
+	}
+	done, err := run(context.Background(), Command{Line: "read a; echo got $a; echo trouble >&2; exit 4"}, func(peer *net.UnixConn) {
+		_, _ = io.WriteString(peer, "question\n")
+		if answer, err := io.ReadAll(peer); err != nil || string(answer) != "got question\ntrouble\n" {
+			t.Errorf("the command answered %q, %v", answer, err)
+		}
+	})
+	if err != nil || done.Exit != 4 || done.Signal != 0 || done.TimedOut {
+		t.Errorf("got %+v, %v", done, err)
+	}
+	quiet := func(*net.UnixConn) {}
+	if done, err := run(context.Background(), Command{Argv: []string{"/no/such"}}, quiet); err != nil || done.StartError == "" {
+		t.Errorf("a program that does not exist: %+v, %v", done, err)
+	}
+	if done, err := run(context.Background(), Command{Line: "sleep 60", TimeLimit: 50 * time.Millisecond}, quiet); err != nil || !done.TimedOut || done.Signal != 9 {
+		t.Errorf("time limit: %+v, %v", done, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := run(ctx, Command{Line: "sleep 60"}, quiet); err == nil {
+		t.Error("a command went on after its context")
+	}
+	if done, err := run(context.Background(), Command{Line: "read a; exit 3"}, func(peer *net.UnixConn) { _ = peer.Close() }); err != nil || done.Exit != 3 {
+		t.Errorf("after the peer was gone: %+v, %v", done, err)
 	}
 }
 

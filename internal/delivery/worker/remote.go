@@ -21,6 +21,8 @@ type Limits struct {
 type Remote struct {
 	limits Limits
 	slots  chan struct{} // one for each worker at work
+	// attached has one for each worker whose command serves a connection.
+	attached chan struct{}
 
 	hiring sync.Mutex // held over a question to the delivery process
 	office wire
@@ -51,7 +53,8 @@ func NewRemote(socket *os.File, limits Limits) (*Remote, error) {
 	if limits.Idle <= 0 {
 		limits.Idle = idleDefault
 	}
-	return &Remote{limits: limits, office: conn, slots: make(chan struct{}, limits.Workers)}, nil
+	return &Remote{limits: limits, office: conn, slots: make(chan struct{}, limits.Workers),
+		attached: make(chan struct{}, max(limits.Workers/2, 1))}, nil
 }
 
 // SocketPair makes the two ends of the socket between the mail process
@@ -83,7 +86,23 @@ func (r *Remote) Maildir(ctx context.Context, as Rights, j Maildir) error {
 }
 
 func (r *Remote) Run(ctx context.Context, as Rights, j Command) (Finished, error) {
+	if j.Stdio != nil {
+		return r.attach(ctx, as, j)
+	}
 	answer, err := r.request(ctx, as, &request{op: opRun, command: j}, j.Body)
+	return answer.finished, err
+}
+
+// attach runs a command on a connection. Such commands may live long: they
+// get half of the workers at most, so that mail is delivered beside them.
+func (r *Remote) attach(ctx context.Context, as Rights, j Command) (Finished, error) {
+	select {
+	case r.attached <- struct{}{}:
+	case <-ctx.Done():
+		return Finished{}, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	}
+	defer func() { <-r.attached }()
+	answer, err := r.request(ctx, as, &request{op: opAttach, command: j}, nil)
 	return answer.finished, err
 }
 
@@ -261,7 +280,7 @@ func (w *remoteWorker) exchange(ctx context.Context, q *request, frame []byte, b
 	if q.piped {
 		err = w.sendPiped(ctx, frame, body)
 	} else {
-		err = w.conn.send(frame, nil)
+		err = w.conn.send(frame, q.command.Stdio)
 	}
 	if err != nil {
 		return nil, false, err

@@ -24,6 +24,9 @@ const afterKill = time.Second
 // run carries Command out. The command leads a session of its own, so that
 // all it started can be killed with it.
 func (x *executor) run(ctx context.Context, j *Command) (Finished, error) {
+	if j.Stdio != nil {
+		return x.attach(ctx, j)
+	}
 	p, why, err := start(j)
 	if err != nil {
 		return Finished{}, err

@@ -141,8 +141,11 @@ func (s *server) one() error {
 	if err != nil {
 		return err
 	}
-	if r.piped != (file != nil) {
+	if (r.piped || r.op == opAttach) != (file != nil) {
 		return errFrame
+	}
+	if r.op == opAttach {
+		r.command.Stdio = file
 	}
 	body := r.source(file)
 	r.append.Body, r.maildir.Body, r.command.Body = body, body, body
@@ -202,7 +205,7 @@ func (s *server) do(ctx context.Context, r *request, answer *response) (err erro
 		answer.appended, err = s.x.append(ctx, &r.append)
 	case opMaildir:
 		err = s.x.maildir(&r.maildir, time.Now())
-	case opRun:
+	case opRun, opAttach:
 		answer.finished, err = s.x.run(ctx, &r.command)
 	case opRead:
 		answer.file, err = s.x.read(r.path, r.limit)

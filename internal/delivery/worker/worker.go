@@ -23,6 +23,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"syscall"
 	"time"
 
@@ -100,6 +101,10 @@ type Command struct {
 	TimeLimit time.Duration
 	Output    int // how much of the output is kept, in bytes
 	Body      Body
+	// Stdio becomes standard input, output and error, in place of Body and
+	// Output: a connection that the command is to serve (spawn(8)). Run may
+	// close it, and returns when the command has ended.
+	Stdio *os.File
 }
 
 // Finished is how a command ended. StartError means that it never began.
