@@ -16,6 +16,8 @@ import (
 
 // Ledger remembers what a store promised during a run that faults interrupt.
 type Ledger struct {
+	Large int // size of a message that does not fit into memory; 0 is 400 KiB
+
 	entries []*record
 	err     error // a broken promise seen during the run
 }
@@ -40,14 +42,17 @@ type record struct {
 // Work runs a fixed sequence of submissions and deliveries. Errors are
 // expected; what they promise is noted.
 func (l *Ledger) Work(ctx context.Context, s queue.Store) {
+	if l.Large == 0 {
+		l.Large = 400 << 10
+	}
 	a := l.commit(ctx, s, "a", 100, 2, queue.Incoming)
-	b := l.commit(ctx, s, "b", 5000, 1, queue.Hold)
-	c := l.commit(ctx, s, "c", 400<<10, 3, queue.Incoming)
+	b := l.commit(ctx, s, "b", 1000, 1, queue.Hold)
+	c := l.commit(ctx, s, "c", l.Large, 3, queue.Incoming)
 	l.deliver(ctx, s, a, queue.Sync)
 	l.deliver(ctx, s, c, queue.Lazy)
 	l.remove(ctx, s, b, queue.Sync)
-	d := l.commit(ctx, s, "d", 300<<10, 2, queue.Hold)
-	l.abort(ctx, s, 400<<10)
+	d := l.commit(ctx, s, "d", l.Large, 2, queue.Hold)
+	l.abort(ctx, s, l.Large)
 	l.deliver(ctx, s, a, queue.Lazy)
 	l.remove(ctx, s, c, queue.Lazy)
 	l.commit(ctx, s, "e", 10, 1, queue.Incoming)
@@ -65,7 +70,7 @@ func (l *Ledger) commit(ctx context.Context, s queue.Store, name string, size, n
 	r.id = d.ID()
 	l.entries = append(l.entries, r)
 	for rest := text; rest != ""; {
-		n := min(len(rest), 50000)
+		n := min(len(rest), 50000, max(1000, len(text)/3))
 		if _, err := io.WriteString(d, rest[:n]); err != nil {
 			r.refused = true
 			d.Abort()

@@ -14,7 +14,7 @@ import (
 // reopen opens what a fault left, as the next process would.
 func reopen(t *testing.T, fsys vfs.FS) *Spool {
 	t.Helper()
-	s, err := New(Options{FS: fsys, Config: postfixDefaults, SyncDirs: true})
+	s, err := New(Options{FS: fsys, Config: postfixDefaults, SyncDirs: true, DraftBytes: 2048})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func calls(t *testing.T) int {
 	s := reopen(t, mem)
 	n := 0
 	mem.After = func(string, string) { n++ }
-	l := &queuetest.Ledger{}
+	l := &queuetest.Ledger{Large: 6000}
 	l.Work(t.Context(), s)
 	mem.After = nil
 	if l.Acknowledged() != 5 {
@@ -43,12 +43,12 @@ func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	total := calls(t)
 	for n := 1; n <= total; n++ {
-		for seed := range uint64(5) {
+		for seed := range uint64(8) {
 			mem := vfstest.New(1 << 30)
 			s := reopen(t, mem)
 			var left *vfstest.Mem
 			var cut *queuetest.Ledger
-			l := &queuetest.Ledger{}
+			l := &queuetest.Ledger{Large: 6000}
 			count := 0
 			mem.Hook = func(string, string) error {
 				if left != nil {
@@ -97,7 +97,7 @@ func TestFaults(t *testing.T) {
 				}
 				return nil
 			}
-			l := &queuetest.Ledger{}
+			l := &queuetest.Ledger{Large: 6000}
 			l.Work(t.Context(), s)
 			mem.Hook = nil
 			l.Check(t, reopen(t, mem.Kill()), false)
@@ -123,7 +123,7 @@ func TestDeadDisk(t *testing.T) {
 			}
 			return nil
 		}
-		l := &queuetest.Ledger{}
+		l := &queuetest.Ledger{Large: 6000}
 		l.Work(t.Context(), s)
 		mem.Hook = nil
 		l.Check(t, reopen(t, mem.Crash(nil)), true)

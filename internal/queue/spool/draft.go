@@ -14,16 +14,13 @@ import (
 	"posthaste/internal/sys/vfs"
 )
 
-// spillSize is how much content a draft keeps in memory. Mail up to that size
-// is written with its envelope in front, in one go, at Commit; of larger mail
-// the content goes to the file as it comes, and the envelope is written
-// behind it, with a pointer record to it.
-const spillSize = 256 << 10
-
 // largeBegin is where the content of a large file begins.
 const largeBegin = queuefile.SizeRecordLen + queuefile.PointerLen + 2
 
-// draft implements queue.Draft. Like a file, it is used by one caller at a
+// draft implements queue.Draft. Mail up to Options.DraftBytes is written with
+// its envelope in front, in one go, at Commit; of larger mail the content goes
+// to the file as it comes, and the envelope is written behind it, with a
+// pointer record to it. Like a file, it is used by one caller at a
 // time; mu is for Abort by Close.
 type draft struct {
 	s       *Spool
@@ -51,11 +48,11 @@ func (s *Spool) Begin(ctx context.Context, h queue.Hint) (queue.Draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
-	if free < s.o.Config.MinFree || free < h.Size+reserve {
+	if free < s.config.Load().MinFree || free < h.Size+reserve {
 		return nil, fmt.Errorf("%w: %d bytes free", queue.ErrFull, free)
 	}
 	form := queue.Short
-	if s.o.Config.LongIDs {
+	if s.config.Load().LongIDs {
 		form = queue.Long
 	}
 	d := &draft{s: s, id: s.ids.New(form, s.now(), s.o.PID)}
@@ -78,14 +75,15 @@ func (d *draft) Write(p []byte) (int, error) {
 	if d.err != nil {
 		return 0, d.err
 	}
+	most := d.s.o.DraftBytes
 	if d.buf == nil {
-		d.buf = make([]byte, 0, min(max(len(p)+len(p)/8+256, 4096), spillSize))
+		d.buf = make([]byte, 0, min(max(len(p)+len(p)/8+256, 4096), most))
 	}
 	for rest := p; len(rest) > 0; {
-		piece := rest[:min(len(rest), spillSize/4)]
+		piece := rest[:min(len(rest), most/4)]
 		rest = rest[len(piece):]
 		d.buf = d.content.Append(d.buf, piece)
-		if len(d.buf) < spillSize {
+		if len(d.buf) < most {
 			continue
 		}
 		if err := d.spill(); err != nil {
@@ -140,8 +138,8 @@ func (d *draft) Commit(ctx context.Context, env *envelope.Envelope, to queue.Nam
 	kept := *env
 	kept.Recipients = append([]envelope.Recipient(nil), env.Recipients...)
 	w := &commit{d: d, env: &kept, to: to, header: queuefile.Header{ID: string(d.id), Created: d.s.now()}}
-	if d.s.o.Config.WarnAfter > 0 {
-		w.header.Warn = env.Arrival.Add(d.s.o.Config.WarnAfter)
+	if d.s.config.Load().WarnAfter > 0 {
+		w.header.Warn = env.Arrival.Add(d.s.config.Load().WarnAfter)
 	}
 	var err error
 	if d.buf = d.content.Finish(d.buf); d.file == nil {
@@ -247,6 +245,12 @@ func (w *commit) large() error {
 	if _, err := d.file.Write(tail); err != nil {
 		return err
 	}
+	// Without its first record the file is none. That record comes when all
+	// the rest is on stable storage, so that no power cut leaves a message
+	// with a hole; a small file is one write, of which a part is no message.
+	if err := d.file.Sync(); err != nil {
+		return err
+	}
 	head := queuefile.AppendPointer(w.layout.Size.Append(nil), w.header.Base)
 	if _, err := d.file.WriteAt(head, 0); err != nil {
 		return err
@@ -259,7 +263,7 @@ func (w *commit) large() error {
 // tooLarge applies message_size_limit, which counts the envelope and what the
 // file format adds to each line.
 func (s *Spool) tooLarge(size int64) bool {
-	return s.o.Config.MaxSize > 0 && size > s.o.Config.MaxSize
+	return s.config.Load().MaxSize > 0 && size > s.config.Load().MaxSize
 }
 
 // seal makes a written file a message: mode, sync, place, directory. After an

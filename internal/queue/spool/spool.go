@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -66,10 +67,13 @@ type Options struct {
 	// CacheBytes bounds the memory for fresh small messages, whose first
 	// delivery then reads no disk; 0 is 32 MiB, negative none.
 	CacheBytes int64
+	// DraftBytes is how much content a draft keeps in memory; 0 is 256 KiB.
+	DraftBytes int
 }
 
 const (
 	defaultCache = 32 << 20
+	defaultDraft = 256 << 10
 	maxArrivals  = 4096
 	staleDraft   = 24 * time.Hour
 )
@@ -83,6 +87,7 @@ type Spool struct {
 	log      *maillog.Logger
 	now      func() time.Time
 	o        Options
+	config   atomic.Pointer[Config]
 	ids      queue.IDs
 	dirs     dirSyncs
 	arrivals chan queue.ID
@@ -105,6 +110,9 @@ func New(o Options) (*Spool, error) {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = defaultCache
 	}
+	if o.DraftBytes == 0 {
+		o.DraftBytes = defaultDraft
+	}
 	s := &Spool{
 		Layout:   NewLayout(o.FS, o.Config),
 		log:      o.Log,
@@ -115,6 +123,7 @@ func New(o Options) (*Spool, error) {
 		cache:    cache{limit: o.CacheBytes},
 		drafts:   map[*draft]struct{}{},
 	}
+	s.config.Store(&o.Config)
 	s.dirs.fs = o.FS
 	if o.Passive {
 		return s, nil
@@ -123,6 +132,20 @@ func New(o Options) (*Spool, error) {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	return s, nil
+}
+
+// ErrLayout is returned by Configure when the subdirectories changed.
+var ErrLayout = errors.New("queue: hash_queue_names or hash_queue_depth takes effect when the system is stopped and started")
+
+// Configure makes other settings apply to messages to come. Where files lie
+// does not change while the spool is open: then it returns ErrLayout, and the
+// rest applies all the same.
+func (s *Spool) Configure(c Config) error {
+	s.config.Store(&c)
+	if c.HashNames != s.o.Config.HashNames || c.HashDepth != s.o.Config.HashDepth {
+		return ErrLayout
+	}
+	return nil
 }
 
 // recover brings the directories into shape after a stop or a crash.
@@ -192,9 +215,9 @@ func (s *Spool) Status(ctx context.Context) (queue.Status, error) {
 	if err != nil {
 		return queue.Status{}, err
 	}
-	st := queue.Status{FreeBytes: free, Accepting: free > 0 && free >= s.o.Config.MinFree}
+	st := queue.Status{FreeBytes: free, Accepting: free > 0 && free >= s.config.Load().MinFree}
 	if !st.Accepting {
-		st.Reason = fmt.Sprintf("%d bytes free, queue_minfree = %d", free, s.o.Config.MinFree)
+		st.Reason = fmt.Sprintf("%d bytes free, queue_minfree = %d", free, s.config.Load().MinFree)
 	}
 	return st, nil
 }

@@ -45,6 +45,7 @@ func TestDisk(t *testing.T) {
 		dir := vfs.Dir(t.TempDir())
 		c := Config{HashNames: "incoming active deferred defer bounce", HashDepth: 2, LongIDs: true}
 		return queuetest.Backend{
+			Slow: true,
 			Open: func(t testing.TB) queue.Store {
 				return open(t, Options{FS: dir, Config: c, SyncDirs: true, CacheBytes: 200 << 10})
 			},
