@@ -21,6 +21,7 @@ import (
 func (g *generation) startSMTPD(view *config.View, service mastercf.Service, ln net.Listener) {
 	log := g.system.logger(view, "smtpd")
 	g.group.Go("smtpd "+service.Name, func(ctx context.Context) {
+		defer ln.Close() // not at the end of the last session: a port that went with a reload is closed
 		ln := g.awaitClient(ctx, ln)
 		if ln == nil {
 			return
@@ -42,21 +43,27 @@ func (g *generation) startSMTPD(view *config.View, service mastercf.Service, ln 
 	})
 }
 
-// throttle says what master(8) says about a service that cannot start, and
-// waits before the next try. It reports whether there is to be one.
-func (g *generation) throttle(ctx context.Context, program string) bool {
+// crashed says what master(8) says about a server that cannot start, and is how
+// long it waits before the next try.
+func (g *generation) crashed(program string) time.Duration {
 	var c struct {
 		Directory string        `param:"daemon_directory"`
 		Throttle  time.Duration `param:"service_throttle_time"`
 	}
 	if err := g.main.Fill(&c); err != nil {
-		return false
+		return time.Minute
 	}
 	log, path := g.system.logger(g.main, "master"), filepath.Join(c.Directory, program)
 	log.Warnf("process %s pid %d exit status 1", path, os.Getpid())
 	log.Warnf("%s: bad command startup -- throttling", path)
+	return c.Throttle
+}
+
+// throttle waits before a service that cannot start is tried again. It reports
+// whether it is to be.
+func (g *generation) throttle(ctx context.Context, program string) bool {
 	select {
-	case <-time.After(c.Throttle):
+	case <-time.After(g.crashed(program)):
 		return true
 	case <-ctx.Done():
 	case <-g.listen.Done():
@@ -87,8 +94,9 @@ func (g *generation) smtpServer(view *config.View, service mastercf.Service, log
 		Notify: func(ctx context.Context, t smtpd.Transcript) {
 			g.transcript(ctx, bounce.Transcript{Classes: t.Classes, Subject: t.Subject, Lines: t.Lines, Reason: t.Reason})
 		},
-		OnPanic: func(value any, stack []byte) { g.system.panicked("smtpd session", value, stack) },
-		Log:     log,
+		OnPanic:  func(value any, stack []byte) { g.system.panicked("smtpd session", value, stack) },
+		OpenFile: g.system.env.OpenFile, Throttle: func() time.Duration { return g.crashed("smtpd") },
+		Log: log,
 	}, smtpd.Options{Service: service.Name, MaxProc: service.ProcessLimit(limit)})
 	if err != nil {
 		return nil, err

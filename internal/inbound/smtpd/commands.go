@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,7 @@ type flags uint8
 const (
 	flagLimit flags = 1 << iota // counts as junk: moves no mail
 	flagLast                    // nothing may be sent ahead behind it
+	flagPlain                   // goes without TLS where that is required
 )
 
 // verb is one command.
@@ -49,22 +51,22 @@ const (
 )
 
 var commands = [verbs]verb{
-	verbHelo:     {"HELO", (*session).helo, flagLimit | flagLast},
-	verbEhlo:     {"EHLO", (*session).ehlo, flagLimit | flagLast},
-	verbStarttls: {"STARTTLS", (*session).starttls, flagLast},
-	verbAuth:     {"AUTH", (*session).auth, flagLast},
+	verbHelo:     {"HELO", (*session).helo, flagLimit | flagLast | flagPlain},
+	verbEhlo:     {"EHLO", (*session).ehlo, flagLimit | flagLast | flagPlain},
+	verbStarttls: {"STARTTLS", (*session).starttls, flagPlain},
+	verbAuth:     {"AUTH", (*session).auth, 0},
 	verbMail:     {"MAIL", (*session).mail, 0},
 	verbRcpt:     {"RCPT", (*session).recipient, 0},
 	verbData:     {"DATA", (*session).data, flagLast},
 	verbBdat:     {"BDAT", (*session).bdat, 0},
 	verbRset:     {"RSET", (*session).rset, flagLimit},
-	verbNoop:     {"NOOP", (*session).noop, flagLimit | flagLast},
+	verbNoop:     {"NOOP", (*session).noop, flagLimit | flagLast | flagPlain},
 	verbVrfy:     {"VRFY", (*session).vrfy, flagLimit | flagLast},
 	verbEtrn:     {"ETRN", (*session).etrn, flagLimit},
-	verbQuit:     {"QUIT", (*session).quit, 0},
+	verbQuit:     {"QUIT", (*session).quit, flagPlain},
 	verbXclient:  {"XCLIENT", (*session).xclient, flagLimit},
 	verbXforward: {"XFORWARD", (*session).xforward, flagLimit},
-	verbHelp:     {"HELP", (*session).help, flagLimit},
+	verbHelp:     {"HELP", (*session).help, flagLimit | flagPlain},
 }
 
 func lookupVerb(word string) verbID {
@@ -138,16 +140,6 @@ func (s *session) quit([]smtpproto.Token) reply { return say("221 2.0.0 Bye") }
 // help lists every command that the program knows, offered now or not.
 func (s *session) help([]smtpproto.Token) reply {
 	return say("214 2.0.0 Commands: AUTH BDAT DATA EHLO ETRN HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY XCLIENT XFORWARD")
-}
-
-// starttls answers for a service without TLS.
-func (s *session) starttls([]smtpproto.Token) reply {
-	return say("502 5.5.1 Error: command not implemented").mark(errProtocol)
-}
-
-// auth answers for a service without SASL.
-func (s *session) auth([]smtpproto.Token) reply {
-	return say("503 5.5.1 Error: authentication not enabled").mark(errProtocol)
 }
 
 func (s *session) vrfy(args []smtpproto.Token) reply {
@@ -241,15 +233,23 @@ func (s *session) keywords() []string {
 		size = "SIZE " + strconv.FormatInt(s.set.MessageLimit, 10)
 	}
 	verp, _ := s.matches(s.set.verp.Match)
-	for _, k := range []struct {
+	type keyword struct {
 		bit     smtpproto.Keywords
 		offered bool
 		text    string
-	}{
+	}
+	var offers []keyword
+	for _, text := range s.conn.auth.Keywords() {
+		offers = append(offers, keyword{smtpproto.KeywordAUTH, true, text})
+	}
+	secured := s.conn.tls != nil
+	for _, k := range slices.Concat([]keyword{
 		{smtpproto.KeywordPIPELINING, true, "PIPELINING"},
 		{smtpproto.KeywordSIZE, true, size},
 		{smtpproto.KeywordVRFY, !s.set.DisableVrfy, "VRFY"},
 		{smtpproto.KeywordETRN, true, "ETRN"},
+		{smtpproto.KeywordSTARTTLS, !s.srv.opt.StandAlone && s.set.tls.Offered() && !secured, "STARTTLS"},
+	}, offers, []keyword{
 		{smtpproto.KeywordXVERP, verp, "XVERP"},
 		{smtpproto.KeywordXCLIENT, s.xclientAllowed(), "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT"},
 		{smtpproto.KeywordXFORWARD, s.conn.xforwardAllowed, "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT"},
@@ -258,7 +258,8 @@ func (s *session) keywords() []string {
 		{smtpproto.KeywordDSN, true, "DSN"},
 		{smtpproto.KeywordSMTPUTF8, s.set.SMTPUTF8, "SMTPUTF8"},
 		{smtpproto.KeywordCHUNKING, true, "CHUNKING"},
-	} {
+		{smtpproto.KeywordREQUIRETLS, s.set.RequireTLS && secured, "REQUIRETLS"},
+	}) {
 		if k.offered && s.conn.discard&k.bit == 0 {
 			lines = append(lines, k.text)
 		}

@@ -1,6 +1,11 @@
 package smtpd
 
-import "time"
+import (
+	"time"
+
+	"posthaste/internal/inbound/smtpd/auth"
+	"posthaste/internal/inbound/starttls"
+)
 
 // Config is what the session reads of main.cf (postconf(5)). Lists stay text.
 type Config struct {
@@ -32,6 +37,8 @@ type Config struct {
 	ConnectionRate   int    `param:"smtpd_client_connection_rate_limit"`
 	MessageRate      int    `param:"smtpd_client_message_rate_limit"`
 	RecipientRate    int    `param:"smtpd_client_recipient_rate_limit"`
+	AuthRate         int    `param:"smtpd_client_auth_rate_limit"`
+	TLSRate          int    `param:"smtpd_client_new_tls_session_rate_limit"`
 	RateExceptions   string `param:"smtpd_client_event_limit_exceptions"`
 	IPv4PrefixLength int    `param:"smtpd_client_ipv4_prefix_length"`
 	IPv6PrefixLength int    `param:"smtpd_client_ipv6_prefix_length"`
@@ -69,4 +76,9 @@ type Config struct {
 	NotifyClasses     string `param:"notify_classes"`
 	ReceiveOverride   string `param:"receive_override_options"`
 	ContentFilter     string `param:"content_filter"`
+	RequireTLS        bool   `param:"requiretls_enable"`
+	RelayCerts        string `param:"relay_clientcerts"`
+
+	Auth auth.Config
+	TLS  starttls.Config
 }

@@ -291,6 +291,9 @@ func (s *session) received(head []byte) []byte {
 			literal = "IPv6:" + literal
 		}
 		fmt.Fprintf(&b, "from %s (%s [%s])\n\t", helo, c.peer.Name, literal)
+		if c.tls != nil && s.set.tls.Received() {
+			b.WriteString(strings.Join(c.tls.Received(), "\n\t") + "\n\t")
+		}
 		if c.login.Username != "" && s.set.AuthHeader {
 			fmt.Fprintf(&b, "(Authenticated sender: %s)\n\t", comment(c.login.Username))
 		}
@@ -310,6 +313,9 @@ func (s *session) protocolName() string {
 	name := s.conn.protocol
 	if s.txn.smtputf8 {
 		name = "UTF8SMTP"
+	}
+	if s.conn.tls != nil && s.conn.protocol == "ESMTP" {
+		name += "S"
 	}
 	if s.conn.login.Username != "" && s.conn.protocol == "ESMTP" {
 		name += "A"

@@ -149,5 +149,23 @@ func (s *session) rewrites(item rewriteItem) (bool, error) {
 	case "permit_sasl_authenticated":
 		return s.conn.login.Username != "", nil
 	}
-	return false, nil // needs a client certificate
+	return s.certified(item.name)
+}
+
+// certified reports whether the client has a certificate that is verified, or
+// one of relay_clientcerts.
+func (s *session) certified(by string) (bool, error) {
+	info := s.conn.tls
+	if info == nil || !info.HasCertificate {
+		return false, nil
+	}
+	if by == "permit_tls_all_clientcerts" {
+		return info.Trusted, nil
+	}
+	for _, fingerprint := range []string{info.Fingerprint, info.PublicKey} {
+		if _, found, err := s.set.relayCerts.Lookup(s.ctx, fingerprint); found || err != nil {
+			return found, err
+		}
+	}
+	return false, nil
 }

@@ -36,7 +36,7 @@ func (s *session) newView() {
 		},
 		ServerAddress: p.ServerAddress, ServerPort: p.ServerPort,
 		SASLMethod: s.conn.login.Method, SASLUsername: s.conn.login.Username, SASLSender: s.conn.login.Sender,
-		Protocol: s.conn.protocol, Helo: s.conn.helo,
+		Protocol: s.conn.protocol, Helo: s.conn.helo, TLS: tlsView(s.conn.tls),
 	}
 }
 
@@ -85,8 +85,6 @@ func (s *session) logReject(stage, text string) {
 	if s.conn.helo != "" {
 		line += " helo=<" + s.conn.helo + ">"
 	}
-	if v.SASLUsername != "" {
-		line += " sasl_username=<" + v.SASLUsername + ">"
-	}
+	line += v.Login()
 	s.log.Infof("%s", line)
 }

@@ -12,10 +12,13 @@ import (
 
 	"posthaste/internal/cleanup"
 	"posthaste/internal/inbound/peer"
+	"posthaste/internal/inbound/smtpd/auth"
+	"posthaste/internal/inbound/starttls"
 	"posthaste/internal/sys/lifecycle"
 	"posthaste/internal/sys/maillog"
 	"posthaste/internal/table"
 	"posthaste/internal/table/matchlist"
+	"posthaste/internal/wire/mailtls"
 	"posthaste/internal/wire/smtpproto"
 )
 
@@ -39,6 +42,7 @@ type Server struct {
 	serial      int64
 	stopping    bool      // idle sessions end
 	stressUntil time.Time // last shortage of sessions
+	heldUntil   time.Time // no session begins before
 }
 
 // settings is a Config with its lists opened.
@@ -59,7 +63,10 @@ type settings struct {
 	networks     *matchlist.Hosts
 	footerMaps   *table.Maps
 	rejectFilter *table.Maps
+	relayCerts   *table.Maps
 	rewrite      []rewriteItem
+	auth         *auth.Service
+	tls          *starttls.Service
 	flags        cleanup.Flags
 }
 
@@ -74,12 +81,12 @@ func New(cfg Config, deps Deps, opt Options) (*Server, error) {
 	}
 	s := &Server{opt: opt, deps: deps, log: deps.Log, sessions: map[*session]struct{}{}}
 	var err error
-	if s.normal, err = open(cfg, deps.Tables, opt); err != nil {
+	if s.normal, err = open(cfg, deps); err != nil {
 		return nil, err
 	}
 	s.stress = s.normal
 	if opt.Stress != nil {
-		if s.stress, err = open(*opt.Stress, deps.Tables, opt); err != nil {
+		if s.stress, err = open(*opt.Stress, deps); err != nil {
 			return nil, err
 		}
 	}
@@ -93,7 +100,8 @@ func New(cfg Config, deps Deps, opt Options) (*Server, error) {
 }
 
 // open opens the lists and tables of a configuration.
-func open(cfg Config, o *table.Opener, opt Options) (*settings, error) {
+func open(cfg Config, deps Deps) (*settings, error) {
+	o := deps.Tables
 	bare, err := parseBareMode(cfg.BareNewline)
 	if err != nil {
 		return nil, err
@@ -119,6 +127,13 @@ func open(cfg Config, o *table.Opener, opt Options) (*settings, error) {
 		networks:     hosts("mynetworks", cfg.MyNetworks),
 		footerMaps:   o.Maps("smtpd_reject_footer_maps", cfg.RejectFooterMaps, table.Use{}),
 		rejectFilter: o.Maps("smtpd_reject_filter_maps", cfg.RejectFilter, table.Use{}),
+		relayCerts:   o.Maps("relay_clientcerts", cfg.RelayCerts, table.Use{Fold: true}),
+	}
+	if s.tls, err = starttls.Open(cfg.TLS, o, mailtls.Deps{Log: deps.Log, OpenFile: deps.OpenFile, Now: deps.Now}); err != nil {
+		return nil, err
+	}
+	if s.auth, err = auth.Open(cfg.Auth, o, deps.Log); err != nil {
+		return nil, err
 	}
 	if cfg.CommandFilter != "" {
 		s.filter = o.Open(cfg.CommandFilter, table.Use{})
@@ -158,7 +173,7 @@ func (s *Server) Close() error {
 func (s *settings) closers() []io.Closer {
 	all := []io.Closer{
 		s.noop, s.forbidden, s.discardMaps, s.bareExcept, s.verp, s.xclient, s.xforward,
-		s.unlimited, s.networks, s.footerMaps, s.rejectFilter,
+		s.unlimited, s.networks, s.footerMaps, s.rejectFilter, s.relayCerts, s.tls, s.auth,
 	}
 	if s.filter != nil {
 		all = append(all, s.filter)
@@ -221,11 +236,49 @@ func (s *Server) Serve(ctx context.Context, g *lifecycle.Group, ln net.Listener)
 		}
 		if !g.Go(name, func(ctx context.Context) {
 			defer s.release()
+			if !s.held(ctx, g) {
+				conn.Close()
+				return
+			}
 			s.ServeConn(ctx, conn)
 		}) {
 			s.release()
 			conn.Close()
 			return nil
+		}
+	}
+}
+
+// crash notes that a session met a configuration that no session can work
+// with: as when a server process dies, those that follow have to wait.
+func (s *Server) crash() {
+	if s.deps.Throttle == nil {
+		return
+	}
+	until := s.deps.Now().Add(s.deps.Throttle())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heldUntil = until
+}
+
+// held waits while sessions have to wait, and reports whether to begin.
+func (s *Server) held(ctx context.Context, g *lifecycle.Group) bool {
+	for {
+		s.mu.Lock()
+		wait := s.heldUntil.Sub(s.deps.Now())
+		s.mu.Unlock()
+		if wait <= 0 {
+			return true
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return false
+		case <-g.Stopping():
+			t.Stop()
+			return false
 		}
 	}
 }
@@ -336,7 +389,7 @@ func (s *Server) serve(ctx context.Context, conn stream, from peer.Client) {
 		s.mu.Lock()
 		delete(s.sessions, c)
 		s.mu.Unlock()
-		conn.Close()
+		c.stream.Close()
 	}()
 	c.run()
 }

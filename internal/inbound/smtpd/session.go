@@ -16,12 +16,14 @@ import (
 
 	"posthaste/internal/inbound/peer"
 	"posthaste/internal/inbound/smtpd/attr"
+	"posthaste/internal/inbound/smtpd/auth"
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/policy/restrict"
 	"posthaste/internal/queue"
 	"posthaste/internal/sys/maillog"
+	"posthaste/internal/wire/mailtls"
 	"posthaste/internal/wire/smtpproto"
 )
 
@@ -75,6 +77,8 @@ type conn struct {
 	helo     string
 	protocol string // SMTP or ESMTP
 	login    envelope.Login
+	tls      *mailtls.Info      // nil in the clear
+	auth     *auth.Session      // nil: AUTH is not available
 	discard  smtpproto.Keywords // not offered, and not understood
 	bare     bareMode
 
@@ -163,6 +167,10 @@ func (s *session) run() {
 	s.conn.where, s.conn.protocol = "CONNECT", "SMTP"
 	s.identify()
 	s.log.Infof("connect from %s", s.conn.nameAddr)
+	if err := s.wrap(); err != nil {
+		s.broken(err)
+		return
+	}
 	if err := s.admit(); err != nil {
 		return
 	}
@@ -175,6 +183,11 @@ func (s *session) admit() error {
 		s.send(r)
 		_ = s.flush()
 		return errLost
+	}
+	if s.conn.tls == nil {
+		if err := s.activate(); err != nil {
+			return err
+		}
 	}
 	r := s.judge(Checker.Client)
 	if r.err != nil {
@@ -221,7 +234,7 @@ func (s *session) command(line smtpproto.Line) (done bool, err error) {
 	if i := strings.IndexByte(text, 0); i >= 0 {
 		text = text[:i]
 	}
-	s.note("In:  " + text)
+	s.note("In:  " + discreet(text))
 	if line.Truncated {
 		s.log.Warnf("%s: request longer than %d: %.30s...", s.conn.nameAddr, s.set.LineLimit, text)
 	}
@@ -310,6 +323,11 @@ func (s *session) dispatch(text string, args []smtpproto.Token) (done bool, err 
 		return false, nil
 	}
 	verb := &commands[v]
+	if s.set.tls.Required() && s.conn.tls == nil && verb.flags&flagPlain == 0 && !s.srv.opt.StandAlone {
+		s.conn.errors++
+		s.send(say("530 5.7.0 Must issue a STARTTLS command first"))
+		return false, nil
+	}
 	s.conn.where = verb.name
 	if s.talkedEarly(verb) && s.set.ForbidPipelining {
 		s.conn.errors++
@@ -325,7 +343,9 @@ func (s *session) dispatch(text string, args []smtpproto.Token) (done bool, err 
 		if r.then == nil {
 			break
 		}
-		r = r.then()
+		if r = r.then(); r.isZero() {
+			break
+		}
 	}
 	if r.failed() && !r.forgiven {
 		s.conn.errors++
@@ -377,7 +397,7 @@ func (s *session) broken(err error) {
 	case errors.Is(err, errStopping):
 		s.send(say("421 4.3.2 " + s.set.Hostname + " Service shutting down"))
 		_ = s.flush()
-	case errors.Is(err, errHangup):
+	case errors.Is(err, errHangup), errors.Is(err, errFatal):
 	case errors.Is(err, errTimeout):
 		s.conn.reason = "timeout"
 		s.send(say("421 4.4.2 " + s.set.Hostname + " Error: timeout exceeded"))
@@ -457,6 +477,7 @@ func (s *session) endTransaction() {
 	}
 	s.txn = txn{}
 	s.rcpt = recipient{}
+	s.conn.login.Sender, s.view.SASLSender = "", ""
 	s.view.NewTransaction()
 }
 

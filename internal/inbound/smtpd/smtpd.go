@@ -13,14 +13,15 @@
 // those of Postfix.
 //
 // A session's state is in three structs by lifetime: conn, txn (a message),
-// rcpt (a recipient). Handlers return a reply and never write. STARTTLS, AUTH
-// and Milter find their places in the table of commands, the list of EHLO
-// keywords and the Received header.
+// rcpt (a recipient). Handlers return a reply and never write. TLS and SASL are
+// in packages of their own (starttls, auth); Milter finds its place in the table
+// of commands.
 package smtpd
 
 import (
 	"context"
 	"net/netip"
+	"os"
 	"time"
 
 	"posthaste/internal/cleanup"
@@ -103,6 +104,11 @@ type Deps struct {
 	// Notify mails a transcript to the postmaster; nil keeps none. It must
 	// not wait for the mail to be queued for longer than it takes.
 	Notify func(ctx context.Context, t Transcript)
+	// OpenFile opens certificate files that only root may read; nil: os.Open.
+	OpenFile func(path string) (*os.File, error)
+	// Throttle says what master(8) says about a server that died, and for how
+	// long no session is to begin; nil: no time.
+	Throttle func() time.Duration
 	// OnPanic is told of a panic in a session, for the log; may be nil.
 	OnPanic func(value any, stack []byte)
 

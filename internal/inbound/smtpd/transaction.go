@@ -52,6 +52,7 @@ func (s *session) mail(args []smtpproto.Token) reply {
 	s.txn.active = true
 	s.view.NewTransaction()
 	s.view.Sender, s.view.HasSender, s.view.Size, s.view.Instance = t.sender.Address, true, t.size, s.instance()
+	s.view.SASLSender = s.conn.login.Sender
 	if r = s.acceptMail(); !r.isZero() {
 		s.endTransaction()
 		s.txn.forward = t.forward
@@ -106,7 +107,11 @@ func (s *session) mailParameter(t *txn, text string) reply {
 		}
 	case "AUTH":
 		if hasValue && offered(smtpproto.KeywordAUTH) {
-			return reply{} // who submitted it elsewhere is of no use without SASL
+			return s.authParameter(value)
+		}
+	case "REQUIRETLS":
+		if !hasValue && s.set.RequireTLS && s.conn.tls != nil && offered(smtpproto.KeywordREQUIRETLS) {
+			return say("450 4.7.30 Error: REQUIRETLS is not available").mark(errSoftware)
 		}
 	case "RET":
 		if hasValue {

@@ -231,9 +231,7 @@ func (e *eval) event(what, text string) {
 	if e.v.Helo != "" {
 		fmt.Fprintf(&b, " helo=<%s>", e.v.Helo)
 	}
-	if e.v.SASLUsername != "" {
-		fmt.Fprintf(&b, " sasl_username=<%s>", e.v.SASLUsername)
-	}
+	b.WriteString(e.v.Login())
 	e.c.setup.Log.Infof("%s", b.String())
 }
 

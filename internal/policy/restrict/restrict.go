@@ -14,6 +14,7 @@ package restrict
 
 import (
 	"context"
+	"strings"
 
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/dsn"
@@ -103,6 +104,19 @@ type View struct {
 	Explain bool
 
 	memo memo
+}
+
+// Login is who is logged in, as the log lines of decisions end.
+func (v *View) Login() string {
+	var b strings.Builder
+	for _, f := range []struct{ name, value string }{
+		{"sasl_method", v.SASLMethod}, {"sasl_username", v.SASLUsername}, {"sasl_sender", v.SASLSender},
+	} {
+		if f.value != "" {
+			b.WriteString(" " + f.name + "=" + f.value)
+		}
+	}
+	return b.String()
 }
 
 // NewGreeting forgets what was decided about the previous HELO or EHLO.

@@ -21,13 +21,14 @@ const (
 	KeywordDSN
 	KeywordSMTPUTF8
 	KeywordCHUNKING
+	KeywordREQUIRETLS
 	KeywordSilent // "silent-discard": do not log what is discarded
 )
 
 // keywordNames in the order of the constants, which is that of the log.
 var keywordNames = [...]string{
 	"8BITMIME", "AUTH", "ETRN", "PIPELINING", "SIZE", "STARTTLS", "XVERP", "VRFY", "XCLIENT", "XFORWARD",
-	"ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING", "SILENT-DISCARD",
+	"ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING", "REQUIRETLS", "SILENT-DISCARD",
 }
 
 // ParseKeywords reads a list of keywords in any case. Unknown ones are
