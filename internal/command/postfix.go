@@ -24,6 +24,9 @@ const (
 	startLimit = 90 * time.Second // until the ports answer
 	stopLimit  = 30 * time.Second // before stopping with force
 	pollPause  = 50 * time.Millisecond
+
+	// rotatePause is for the running system to let go of the former log.
+	rotatePause = time.Second
 )
 
 // exitUnavailable is EX_UNAVAILABLE of sysexits(3).
@@ -346,6 +349,7 @@ func (c *control) logrotate(context.Context) int {
 		err = syscall.Kill(pid, syscall.SIGHUP)
 	}
 	if err == nil && s.Compressor != "" {
+		<-time.After(rotatePause)
 		err = exec.Command(s.Compressor, rotated).Run()
 	}
 	if err != nil {

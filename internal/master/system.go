@@ -15,7 +15,6 @@ import (
 	"posthaste/internal/delivery/worker"
 	"posthaste/internal/policy/rate"
 	"posthaste/internal/qmgr"
-	"posthaste/internal/queue"
 	"posthaste/internal/queue/spool"
 	"posthaste/internal/sys/dns"
 	"posthaste/internal/sys/lifecycle"
@@ -43,7 +42,7 @@ type System struct {
 	env     Environment
 	sink    maillog.Sink
 	lock    *os.File
-	store   queue.Store
+	store   *spool.Spool
 	dns     dns.Resolver
 	workers worker.Host
 	rates   *rate.Counter
@@ -166,19 +165,34 @@ func (s *System) Configure(ctx context.Context, listeners []Listener) error {
 	if err == nil {
 		err = s.startQueueManager(ctx, next)
 	}
+	if err == nil {
+		err = s.configureQueue(next)
+	}
 	if err != nil {
 		for _, l := range listeners {
 			l.File.Close()
 		}
 		return err
 	}
-	next.serve(listeners)
 	s.mu.Lock()
 	old := s.current
 	s.current = next
 	s.mu.Unlock()
 	if old != nil {
 		s.retire(old)
+	}
+	next.serve(listeners)
+	return nil
+}
+
+// configureQueue gives the store the settings of a generation.
+func (s *System) configureQueue(g *generation) error {
+	var c spool.Config
+	if err := g.main.Fill(&c); err != nil {
+		return err
+	}
+	if err := s.store.Configure(c); err != nil {
+		s.logger(g.main, "qmgr").Warnf("%v", err)
 	}
 	return nil
 }
@@ -201,6 +215,7 @@ func (s *System) startQueueManager(ctx context.Context, g *generation) error {
 // retire lets an old generation end by itself: it accepts nothing new, and its
 // tables are closed when its last session is over.
 func (s *System) retire(old *generation) {
+	old.retire()
 	s.retired.Add(1)
 	s.core.Go("former generation", func(ctx context.Context) {
 		defer s.retired.Done()

@@ -20,6 +20,7 @@ const maxBacklog = 4 << 20
 type File struct {
 	host string
 
+	writing sync.Mutex // held while lines are written out
 	mu      sync.Mutex
 	out     io.Writer
 	buffer  []byte
@@ -77,6 +78,12 @@ func (f *File) Run(ctx context.Context) {
 // Flush writes out what is buffered. Lines that cannot be written are lost:
 // there is nobody to tell.
 func (f *File) Flush() {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	f.flush()
+}
+
+func (f *File) flush() {
 	f.mu.Lock()
 	data, dropped, out := f.buffer, f.dropped, f.out
 	f.buffer, f.dropped = nil, 0
@@ -91,9 +98,11 @@ func (f *File) Flush() {
 }
 
 // Replace directs further lines to another file (log rotation) and returns
-// the former one.
+// the former one, which nobody writes to any more.
 func (f *File) Replace(out io.Writer) io.Writer {
-	f.Flush()
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	f.flush()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old := f.out
