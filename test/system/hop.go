@@ -5,7 +5,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"testing"
 )
 
 // Hop is a next hop: an SMTP server that takes everything, and answers the end
@@ -22,18 +21,16 @@ type Hop struct {
 	sessions sync.WaitGroup
 }
 
-// NewHop listens on a port.
-func NewHop(t testing.TB, port string) *Hop {
-	t.Helper()
+// NewHop listens on a port until Close.
+func NewHop(port string) (*Hop, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	h := &Hop{listener: l, gate: make(chan struct{}), conns: map[net.Conn]bool{}}
 	h.sessions.Add(1)
 	go h.accept()
-	t.Cleanup(h.Close)
-	return h
+	return h, nil
 }
 
 // Close ends it and its connections.
