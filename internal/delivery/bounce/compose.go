@@ -37,11 +37,11 @@ type report struct {
 
 // compose writes the message with the given queue ID.
 func (r *report) compose(id queue.ID, out io.Writer) error {
-	if len(r.results) == 0 {
-		return errNobody
-	}
 	w := bufio.NewWriterSize(out, 16<<10)
 	r.header(w, id)
+	if len(r.results) == 0 {
+		return errors.Join(errNobody, w.Flush())
+	}
 	if err := r.explanation(w); err != nil {
 		return err
 	}

@@ -32,6 +32,8 @@ func (s *session) mail(args []smtpproto.Token) reply {
 	case s.set.HeloRequired && s.conn.helo == "":
 		return needHelo()
 	case s.txn.active:
+		// As in Postfix, it takes RET and BODY of the transaction along.
+		s.txn.ret, s.txn.encoding = envelope.ReturnDefault, envelope.EncodingUnknown
 		return syntaxError("503 5.5.1 Error: nested MAIL command")
 	case len(args) < 3 || !strings.EqualFold(args[1].Text, "from:"):
 		return syntaxError("501 5.5.4 Syntax: MAIL FROM:<address>")
