@@ -79,6 +79,7 @@ func (s *sendmail) finish(drop *dropProcess) int {
 	case err != nil:
 		return s.fail("queue file write error: %s", cli.Reason(err))
 	case reply.Status&maildrop.TooBig != 0:
+		s.Warnf("mail_stream_cleanup: close error")
 		return s.fail("message file too big")
 	case reply.Status != maildrop.OK:
 		return s.fail("queue file write error: %s", reply.Reason)
