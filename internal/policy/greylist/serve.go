@@ -1,0 +1,160 @@
+package greylist
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"posthaste/internal/sys/lifecycle"
+	"posthaste/internal/sys/maillog"
+)
+
+const (
+	maxRequestLine  = 16 << 10
+	maxRequestLines = 1000
+	maxConnections  = 5000
+	idleLimit       = time.Hour
+)
+
+// Server speaks Postfix's policy protocol (SMTPD_POLICY_README) for a
+// Greylist.
+type Server struct {
+	Greylist *Greylist
+	Log      *maillog.Logger
+	Once     bool // one request in a connection, as Exim wants it
+	Verbose  bool // log connections
+
+	open atomic.Int64
+}
+
+// Serve answers connections until the listener is closed or the group stops.
+func (s *Server) Serve(ctx context.Context, group *lifecycle.Group, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	for {
+		conn, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			// Out of files, or a client that is gone: others may be served.
+			s.Log.Warnf("accept: %v", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if s.open.Add(1) > maxConnections || !group.Go("policy client", func(ctx context.Context) { s.session(ctx, conn) }) {
+			s.open.Add(-1)
+			conn.Close()
+		}
+	}
+}
+
+func (s *Server) session(ctx context.Context, conn net.Conn) {
+	defer s.open.Add(-1)
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if s.Verbose {
+		s.Log.Infof("connect from %s", conn.RemoteAddr())
+	}
+	in, out := bufio.NewReaderSize(conn, maxRequestLine), bufio.NewWriter(conn)
+	var r attributes
+	for {
+		if in.Buffered() == 0 && conn.SetDeadline(time.Now().Add(idleLimit)) != nil || ctx.Err() != nil {
+			return
+		}
+		if err := s.read(in, &r); err != nil {
+			return
+		}
+		if action, ok := s.answer(ctx, &r); ok {
+			out.WriteString("action=")
+			out.WriteString(oneLine.Replace(action))
+			out.WriteString("\n\n")
+		}
+		// Requests that wait already are answered together.
+		if in.Buffered() == 0 && out.Flush() != nil || s.Once {
+			out.Flush()
+			return
+		}
+	}
+}
+
+var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
+
+// attributes are those of one request that matter. has tells which came.
+type attributes struct {
+	kind string
+	Request
+	has [4]bool
+}
+
+// required are the attributes without which there is no decision.
+var required = [4]string{"client_address", "client_name", "sender", "recipient"}
+
+// read reads a request up to its empty line.
+func (s *Server) read(in *bufio.Reader, r *attributes) error {
+	*r = attributes{}
+	for range maxRequestLines {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		line = line[:len(line)-1]
+		if n := len(line); n > 0 && line[n-1] == '\r' {
+			line = line[:n-1]
+		}
+		if len(line) == 0 {
+			return nil
+		}
+		s.attribute(string(line), r)
+	}
+	return errors.New("too many attributes")
+}
+
+func (s *Server) attribute(line string, r *attributes) {
+	name, value, ok := strings.Cut(line, "=")
+	if !ok {
+		s.Log.Warnf("ignoring garbage: <%.100s>", line)
+		return
+	}
+	switch name {
+	case "request":
+		r.kind = value
+	case "instance":
+		r.Instance = value
+	case "helo_name":
+		r.Helo = value
+	case required[0]:
+		r.ClientAddress, r.has[0] = value, true
+	case required[1]:
+		r.ClientName, r.has[1] = value, true
+	case required[2]:
+		r.Sender, r.has[2] = value, true
+	case required[3]:
+		r.Recipient, r.has[3] = value, true
+	}
+}
+
+// answer is the action for a request; there is none for what is not a request
+// of this protocol.
+func (s *Server) answer(ctx context.Context, r *attributes) (action string, ok bool) {
+	if r.kind != "smtpd_access_policy" {
+		s.Log.Warnf("unrecognized request type: '%.100s'", r.kind)
+		return "", false
+	}
+	for i, has := range r.has {
+		if !has {
+			s.Log.Warnf("attribute missing: %s", required[i])
+			return "DUNNO", true
+		}
+	}
+	return s.Greylist.Check(ctx, r.Request).Action, true
+}
