@@ -296,13 +296,17 @@ func (e *ParamError) Error() string { return e.Text }
 
 // At is the text with the place of the setting, for logs and postfix check.
 func (e *ParamError) At() string {
+	text := e.Text
+	if lead := "parameter " + e.Param + ": "; !strings.HasPrefix(text, lead) {
+		text = lead + text
+	}
 	switch {
 	case e.Line > 0:
-		return fmt.Sprintf("%s, line %d: parameter %s: %s", e.File, e.Line, e.Param, e.Text)
+		return fmt.Sprintf("%s, line %d: %s", e.File, e.Line, text)
 	case e.File != "":
-		return fmt.Sprintf("%s: parameter %s: %s", e.File, e.Param, e.Text)
+		return fmt.Sprintf("%s: %s", e.File, text)
 	}
-	return fmt.Sprintf("parameter %s: %s", e.Param, e.Text)
+	return text
 }
 
 func (v *View) fail(name, format string, args ...any) *ParamError {

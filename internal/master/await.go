@@ -53,7 +53,11 @@ func (b *begun) Accept() (net.Conn, error) {
 	return b.Listener.Accept()
 }
 
+// take gives the first connection to one caller; there may be none.
 func (b *begun) take() net.Conn {
+	if b == nil {
+		return nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	conn := b.first

@@ -24,7 +24,8 @@ type endpoint struct {
 	private bool   // UNIX-domain: below private/ rather than public/
 }
 
-func (e endpoint) key() string { return e.service + " " + e.network + " " + e.address }
+// key is the same for a service that was only renamed: it keeps its socket.
+func (e endpoint) key() string { return e.network + " " + e.address }
 
 // served are the programs behind UNIX-domain sockets that somebody outside
 // connects to. The other services of master.cf are called inside the process.
@@ -196,7 +197,7 @@ func removeSocket(path string) error {
 	return nil
 }
 
-// sockets are the open endpoints, by key.
+// sockets are the open endpoints, by key. A set is not changed once made.
 type sockets map[string]socket
 
 type socket struct {
@@ -204,37 +205,34 @@ type socket struct {
 	file *os.File
 }
 
-// update opens what is wanted and not there, closes what is not wanted any
-// more, and leaves the rest alone. On an error nothing has changed.
-func (s sockets) update(wanted []endpoint, owner Identity) error {
-	keep, fresh := map[string]bool{}, []socket{}
+// with opens what is wanted and not there yet. It closes nothing, except, on
+// an error, what it has opened itself: closeBut is for when the result is used.
+func (s sockets) with(wanted []endpoint, owner Identity) (sockets, error) {
+	next := sockets{}
 	for _, e := range wanted {
-		keep[e.key()] = true
-		if _, open := s[e.key()]; open {
-			continue
+		file, err := s[e.key()].file, error(nil)
+		if file == nil || next[e.key()].file != nil { // twice: let the kernel say so
+			file, err = e.open()
 		}
-		file, err := e.open()
-		if err == nil && e.network[0] == 'u' {
+		if err == nil && s[e.key()].file == nil && e.network[0] == 'u' {
 			err = giveSocket(e.address, owner)
 		}
 		if err != nil {
-			for _, f := range fresh {
-				f.file.Close()
-			}
-			return err
+			next.closeBut(s)
+			return nil, err
 		}
-		fresh = append(fresh, socket{e, file})
+		next[e.key()] = socket{e, file}
 	}
-	for _, f := range fresh {
-		s[f.key()] = f
-	}
+	return next, nil
+}
+
+// closeBut closes the sockets that are not in another set.
+func (s sockets) closeBut(kept sockets) {
 	for key, old := range s {
-		if !keep[key] {
+		if kept[key].file != old.file {
 			old.file.Close()
-			delete(s, key)
 		}
 	}
-	return nil
 }
 
 // giveSocket lets everybody connect who can reach the directory, as Postfix does.

@@ -34,7 +34,10 @@ type generation struct {
 	resolver *route.Resolver
 	cleanups map[string]*cleanup.Service
 	bounce   *bounce.Service
-	agents   map[string]qmgr.Service
+	verify   *verification
+	// probeResolver is for address verification probes; nil: resolver.
+	probeResolver *route.Resolver
+	agents        map[string]qmgr.Service
 
 	mu      sync.Mutex
 	closers []io.Closer
@@ -48,6 +51,7 @@ func newGeneration(s *System) (*generation, error) {
 		return nil, err
 	}
 	g := &generation{system: s, snap: snap, main: snap.Main(), cleanups: map[string]*cleanup.Service{}, agents: map[string]qmgr.Service{}}
+	g.verify = &verification{g: g}
 	g.group = lifecycle.New(context.Background(), s.panicked)
 	g.listen, g.retire = context.WithCancel(g.group.Context())
 	for _, build := range []func() error{g.openTables, g.ownAddresses, g.routing, g.reports, g.cleanupServices, g.transports} {
@@ -158,7 +162,7 @@ func (g *generation) routing() error {
 	resolver, lists := route.Open(c, g.tables.With(g.system.logger(g.main, "trivial-rewrite")), g.isOwn)
 	g.resolver = resolver
 	g.keep(lists)
-	return nil
+	return g.probing(c)
 }
 
 // reports makes bounce(8), whose mail re-enters through cleanup.
@@ -180,7 +184,11 @@ func (g *generation) reports() error {
 
 // neighbours are what the queue manager needs of a generation.
 func (g *generation) neighbours() qmgr.Neighbours {
-	return qmgr.Neighbours{Resolver: g.resolver, Agents: g, Bouncer: g.bounce}
+	n := qmgr.Neighbours{Resolver: g.resolver, Agents: g, Bouncer: g.bounce, Probed: g.verify.Probed}
+	if g.probeResolver != nil {
+		n.Probing = g.probeResolver
+	}
+	return n
 }
 
 // Agent implements qmgr.Agents.

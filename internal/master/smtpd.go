@@ -26,9 +26,8 @@ func (g *generation) startSMTPD(view *config.View, service mastercf.Service, ln 
 		if ln == nil {
 			return
 		}
-		if b, ok := ln.(*begun); ok {
-			defer b.drop()
-		}
+		b, _ := ln.(*begun)
+		defer b.drop()
 		server, err := g.smtpServer(view, service, log)
 		for err != nil {
 			log.Fatalf("%v", err)
@@ -39,6 +38,10 @@ func (g *generation) startSMTPD(view *config.View, service mastercf.Service, ln 
 		}
 		if err := server.Serve(g.listen, g.group, ln); err != nil {
 			log.Warnf("accept connection: %v", err)
+		}
+		if conn := b.take(); conn != nil { // it came just before a reload
+			_ = ln.Close()
+			server.ServeConn(ctx, conn)
 		}
 	})
 }
@@ -113,6 +116,7 @@ func (g *generation) checker(view *config.View, service mastercf.Service, log *m
 	}
 	checker, err := restrict.New(c, restrict.Setup{
 		Log: log, Tables: g.tables.With(log), Route: g.resolver, DNS: g.system.dns, Own: g.isInterface, Proxied: g.isProxied,
+		Verifier: g.verify,
 		Parameter: func(name string) (string, bool) {
 			if !view.Explicit(name) {
 				return "", false

@@ -129,7 +129,7 @@ func (s *supervisor) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.open.update(wanted, s.owner); err != nil {
+	if s.open, err = s.open.with(wanted, s.owner); err != nil {
 		return err
 	}
 	if os.Geteuid() == 0 && !s.options.OneProcess {
@@ -158,7 +158,7 @@ func (s *supervisor) watch(ctx context.Context) {
 				return
 			}
 			if err := s.reload(ctx); err != nil {
-				s.log.Errorf("reload: %v; the former configuration stays in use", err)
+				s.log.Errorf("reload: %v; the former configuration stays in use", placed(err))
 			}
 		case d := <-s.engine.died():
 			s.engine.bury(d)
@@ -178,16 +178,39 @@ func (s *supervisor) reload(ctx context.Context) error {
 	s.log.Infof("reload -- version %s, configuration %s", version.Mail, s.options.ConfigDir)
 	err := s.reopenLog()
 	if err == nil {
-		var wanted []endpoint
-		if wanted, err = endpoints(s.snap); err == nil {
-			err = s.open.update(wanted, s.owner)
-		}
-	}
-	if err == nil {
-		err = s.engine.configure(ctx, s.open, s.logFile)
+		err = s.rewire(ctx)
 	}
 	if err != nil {
 		s.snap, s.layout, s.owner = old.snap, old.layout, old.owner
+	}
+	return err
+}
+
+// rewire has the engine use the configuration and its sockets; it closes the
+// sockets that are not wanted any more when the engine does without them.
+func (s *supervisor) rewire(ctx context.Context) error {
+	wanted, err := endpoints(s.snap)
+	if err != nil {
+		return err
+	}
+	next, err := s.open.with(wanted, s.owner)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.configure(ctx, next, s.logFile); err != nil {
+		next.closeBut(s.open)
+		return err
+	}
+	s.open.closeBut(next)
+	s.open = next
+	return nil
+}
+
+// placed adds file and line to an error about a setting.
+func placed(err error) error {
+	var bad *config.ParamError
+	if errors.As(err, &bad) {
+		return errors.New(bad.At())
 	}
 	return err
 }

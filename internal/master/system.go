@@ -46,8 +46,10 @@ type System struct {
 	dns     dns.Resolver
 	workers worker.Host
 	rates   *rate.Counter
-	loop    *qmgr.Loop
-	core    *lifecycle.Group // the queue manager and its deliveries
+	// verified are the caches of address verification.
+	verified verifyCaches
+	loop     *qmgr.Loop
+	core     *lifecycle.Group // the queue manager and its deliveries
 
 	pickup   chan struct{} // wakes pickup(8)
 	maildrop sync.Mutex    // one scan of the maildrop at a time
@@ -172,7 +174,7 @@ func (s *System) Configure(ctx context.Context, listeners []Listener) error {
 		for _, l := range listeners {
 			l.File.Close()
 		}
-		return err
+		return placed(err)
 	}
 	s.mu.Lock()
 	old := s.current
@@ -239,6 +241,9 @@ func (s *System) Stop(grace time.Duration) {
 	defer cancel()
 	if err := s.store.Close(ctx); err != nil {
 		log.Warnf("close queue: %v", err)
+	}
+	if err := s.verified.Close(); err != nil {
+		log.Warnf("close address verification cache: %v", err)
 	}
 	s.lock.Close()
 }
