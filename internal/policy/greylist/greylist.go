@@ -28,6 +28,9 @@ type Request struct {
 	Helo          string
 	Sender        string
 	Recipient     string
+	// Enhanced is whether whoever asks understands enhanced status codes in an
+	// action.
+	Enhanced bool
 }
 
 // Decision is the answer to a Request.
@@ -217,7 +220,7 @@ func (c *check) verdict(keys []string, e Entry, found bool) (Decision, error) {
 		if !found && c.isFull() {
 			return pass("too many entries"), nil
 		}
-		return Decision{Action: c.set.refusal(missing, c.r.Recipient), Reason: reason}, c.remember(keys, e, found)
+		return Decision{Action: c.set.refusal(missing, c.r), Reason: reason}, c.remember(keys, e, found)
 	case e.passed():
 		e.Last = c.now
 		return pass("triplet found"), c.remember(keys, e, false)

@@ -132,6 +132,8 @@ func (s *Server) attribute(line string, r *attributes) {
 		r.Instance = value
 	case "helo_name":
 		r.Helo = value
+	case "etrn_domain":
+		r.Enhanced = true // Postfix 2.3 or later
 	case required[0]:
 		r.ClientAddress, r.has[0] = value, true
 	case required[1]:

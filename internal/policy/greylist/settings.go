@@ -91,10 +91,17 @@ func (s *Settings) expired(e Entry, now int64, pressure uint) bool {
 	return now-e.First > seconds(s.RetryWindow)>>pressure
 }
 
+// enhancedForm is what a text with its own enhanced status code begins with.
+var enhancedForm = regexp.MustCompile(`^[0-9]\.[0-9]+\.[0-9]+`)
+
 // refusal is the action for a client that has to wait.
-func (s *Settings) refusal(wait int64, recipient string) string {
-	domain := recipient[strings.LastIndexByte(recipient, '@')+1:]
-	return s.Action + " " + strings.NewReplacer("%s", itoa(wait), "%r", domain).Replace(s.Text)
+func (s *Settings) refusal(wait int64, r Request) string {
+	domain := r.Recipient[strings.LastIndexByte(r.Recipient, '@')+1:]
+	text := strings.NewReplacer("%s", itoa(wait), "%r", domain).Replace(s.Text)
+	if r.Enhanced && !enhancedForm.MatchString(text) {
+		text = "4.2.0 " + text
+	}
+	return s.Action + " " + text
 }
 
 // header is the header for a message that had to wait.
