@@ -27,8 +27,10 @@ type generation struct {
 	group  *lifecycle.Group // its sessions and listeners
 	listen context.Context  // ends when it is to take nothing new
 	retire context.CancelFunc
-	own    []netip.Addr // of inet_interfaces
-	proxy  []netip.Addr // of proxy_interfaces
+	// accepting are the loops that take connections of clients.
+	accepting sync.WaitGroup
+	own       []netip.Addr // of inet_interfaces
+	proxy     []netip.Addr // of proxy_interfaces
 
 	tables   *table.Opener
 	resolver *route.Resolver
@@ -77,6 +79,24 @@ func (g *generation) close() {
 		c.Close()
 	}
 }
+
+// unlisten ends listening, and waits until no loop takes connections any more:
+// a client that comes after a reload is to meet the new configuration.
+func (g *generation) unlisten() {
+	g.retire()
+	ended := make(chan struct{})
+	g.system.core.Go("listeners of a former generation", func(context.Context) {
+		defer close(ended)
+		g.accepting.Wait()
+	})
+	select {
+	case <-ended:
+	case <-time.After(unlistenLimit):
+	}
+}
+
+// unlistenLimit is for loops that are busy otherwise, such as with a table.
+const unlistenLimit = time.Second
 
 // drain ends listening, waits for the sessions, and closes the tables. A
 // session goes on as it began: clients do not notice a reload. ctx or stopping
@@ -159,6 +179,7 @@ func (g *generation) routing() error {
 	if err := g.main.Fill(&c); err != nil {
 		return err
 	}
+	c.Rewrite.OldDefault = oldDefault(g.main, g.system.logger(g.main, "trivial-rewrite"))
 	resolver, lists := route.Open(c, g.tables.With(g.system.logger(g.main, "trivial-rewrite")), g.isOwn)
 	g.resolver = resolver
 	g.keep(lists)

@@ -75,7 +75,10 @@ func makeSMTP(g *generation, view *config.View, _ mastercf.Service, log *maillog
 	if err := view.Fill(&c); err != nil {
 		return nil, err
 	}
-	return smtp.New(c, g.smtpDeps(log)), nil
+	if told := oldDefault(view, log); told != nil {
+		told("smtp_tls_security_level=(empty)", "")
+	}
+	return smtp.New(c, g.smtpDeps(log))
 }
 
 func makeLMTP(g *generation, view *config.View, _ mastercf.Service, log *maillog.Logger) (transport.Agent, error) {
@@ -89,12 +92,12 @@ func makeLMTP(g *generation, view *config.View, _ mastercf.Service, log *maillog
 	}
 	d := g.smtpDeps(log)
 	d.LMTP = true
-	return smtp.New(c, d), nil
+	return smtp.New(c, d)
 }
 
 func (g *generation) smtpDeps(log *maillog.Logger) smtp.Deps {
 	queue, _ := g.main.String("queue_directory")
-	return smtp.Deps{DNS: g.system.dns, Log: log, Own: g.isOwn, QueueDirectory: queue}
+	return smtp.Deps{DNS: g.system.dns, Log: log, Own: g.isOwn, QueueDirectory: queue, Tables: g.tables.With(log), OpenFile: g.system.env.OpenFile}
 }
 
 func makeVirtual(g *generation, view *config.View, _ mastercf.Service, log *maillog.Logger) (transport.Agent, error) {

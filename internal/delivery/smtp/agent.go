@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
+	"posthaste/internal/delivery/smtp/tlspolicy"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/qmgr/transport"
 	"posthaste/internal/sys/dns"
 	"posthaste/internal/sys/maillog"
+	"posthaste/internal/table"
+	"posthaste/internal/wire/mailtls"
 )
 
 // Deps is what an agent needs of the rest of the system.
@@ -22,6 +26,9 @@ type Deps struct {
 	Own            func(netip.Addr) bool // whether an address is this system's
 	QueueDirectory string                // relative LMTP socket names start here
 	LMTP           bool                  // speak LMTP
+	Tables         *table.Opener         // nil: TLS policies are not looked up
+	// OpenFile opens certificate files that only root may read; nil: os.Open.
+	OpenFile func(path string) (*os.File, error)
 }
 
 // Agent delivers over SMTP or LMTP. Safe for concurrent use.
@@ -30,22 +37,34 @@ type Agent struct {
 	log    *maillog.Logger
 	finder *finder
 	lmtp   bool
-	level  string
+	tls    *tlspolicy.Policies
 	queue  string
 	dial   func(ctx context.Context, network, local, remote string) (net.Conn, error)
 }
 
-// New makes an agent for one service of master.cf.
-func New(c Config, d Deps) *Agent {
+// New makes an agent for one service of master.cf. The error names a setting
+// that cannot be used.
+func New(c Config, d Deps) (*Agent, error) {
 	own := d.Own
 	if own == nil {
 		own = func(netip.Addr) bool { return false }
 	}
-	return &Agent{
-		config: c, log: d.Log, lmtp: d.LMTP, level: securityLevel(c), queue: d.QueueDirectory, dial: dial,
-		finder: &finder{config: c, dns: d.DNS, log: d.Log, own: own},
+	prefix := "smtp"
+	if d.LMTP {
+		prefix = "lmtp"
 	}
+	policies, err := tlspolicy.Open(c.TLS, prefix, d.Tables, mailtls.Deps{Log: d.Log, OpenFile: d.OpenFile})
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{
+		config: c, log: d.Log, lmtp: d.LMTP, tls: policies, queue: d.QueueDirectory, dial: dial,
+		finder: &finder{config: c, dns: d.DNS, log: d.Log, own: own},
+	}, nil
 }
+
+// Close closes the tables.
+func (a *Agent) Close() error { return a.tls.Close() }
 
 var _ transport.Agent = (*Agent)(nil)
 
@@ -69,6 +88,7 @@ type target struct {
 	host
 	port   uint16
 	socket string
+	hop    nexthop
 }
 
 func (t target) where() string {
@@ -139,7 +159,7 @@ func (d *delivery) targets(ctx context.Context) []target {
 	var targets []target
 	for _, hop := range hops {
 		if hop.socket != "" {
-			targets = append(targets, target{host: host{name: d.agent.config.Myhostname}, socket: hop.socket})
+			targets = append(targets, target{host: host{name: d.agent.config.Myhostname}, socket: hop.socket, hop: hop})
 			continue
 		}
 		port, err := portNumber(hop.port)
@@ -150,19 +170,31 @@ func (d *delivery) targets(ctx context.Context) []target {
 		}
 		hosts, status := d.agent.finder.find(ctx, hop, port == 25 && !d.agent.lmtp)
 		if !status.IsZero() {
-			d.last = status
+			d.last = d.blame(hop, status)
 		}
 		for _, h := range hosts {
-			targets = append(targets, target{host: h, port: port})
-		}
-	}
-	if len(targets) > 0 {
-		d.tls = d.agent.level
-		if d.tls != "none" {
-			d.tls += "?"
+			targets = append(targets, target{host: h, port: port, hop: hop})
 		}
 	}
 	return targets
+}
+
+// blame tells a destination of the mail that does not exist from a host that
+// somebody configured: that is our own mistake, and the mail waits.
+func (d *delivery) blame(hop nexthop, status dsn.Status) dsn.Status {
+	c := &d.agent.config
+	param := ""
+	switch hop.text {
+	case c.Relayhost:
+		param = "relayhost"
+	case c.FallbackRelay:
+		param = "smtp_fallback_relay"
+	}
+	if param == "" || !status.Permanent() {
+		return status
+	}
+	d.agent.log.Warnf("%s configuration problem", param)
+	return dsn.New(450, "4.3.5", status.Text()).WithScope(status.Scope)
 }
 
 func (d *delivery) defaultPort() string {
@@ -174,7 +206,19 @@ func (d *delivery) defaultPort() string {
 
 // attempt has one conversation; it reports whether a session came about.
 func (d *delivery) attempt(ctx context.Context, t target) bool {
-	s, err := d.agent.open(ctx, t)
+	policy, err := d.policy(ctx, t)
+	if err != nil {
+		d.last = dsn.New(450, "4.7.5", err.Error()).WithScope(dsn.Site)
+		return false
+	}
+	d.tls = tlsStatus(policy.Level, tlsUnknown)
+	s, err := d.agent.open(ctx, t, policy)
+	if errors.Is(err, errPlaintext) && d.waitedLong() {
+		s.quit()
+		if s, err = d.agent.open(ctx, t, mailtls.Policy{}); s != nil {
+			s.tls = tlsStatus(policy.Level, tlsWithout)
+		}
+	}
 	if s == nil {
 		d.siteFailed(nil, err)
 		return false
@@ -194,6 +238,25 @@ func (d *delivery) attempt(ctx context.Context, t target) bool {
 		d.siteFailed(s, err)
 	}
 	return true
+}
+
+// policy is what TLS is wanted of a host. Sockets of this host need none.
+func (d *delivery) policy(ctx context.Context, t target) (mailtls.Policy, error) {
+	if t.socket != "" {
+		return mailtls.Policy{}, nil
+	}
+	policy, err := d.agent.tls.For(ctx, tlspolicy.Destination{Nexthop: t.hop.text, Domain: t.hop.host, Host: t.name})
+	if err != nil {
+		d.agent.log.Warnf("TLS policy lookup for %s/%s: %v", t.hop.text, t.name, err)
+	}
+	return policy, err
+}
+
+// waitedLong reports whether mail has waited for so long that it had better go
+// in the clear than not at all, where TLS is optional.
+func (d *delivery) waitedLong() bool {
+	r := d.request
+	return r.Active.Sub(r.Envelope.Arrival) >= d.agent.config.MinBackoff
 }
 
 // keepUnanswered puts the recipients of a broken session back.

@@ -16,12 +16,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"posthaste/internal/delivery/smtp/tlspolicy"
 	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/qmgr/transport"
 	"posthaste/internal/sys/dns/dnstest"
 	"posthaste/internal/sys/maillog"
+	"posthaste/internal/wire/mailtls"
 )
 
 const zone = `
@@ -178,7 +180,17 @@ func testConfig() Config {
 		RcptTimeout: 300 * time.Second, DataInitTimeout: 120 * time.Second, DataXferTimeout: 180 * time.Second,
 		DataDoneTimeout: 600 * time.Second, RsetTimeout: 20 * time.Second, QuitTimeout: 300 * time.Second,
 		AlwaysEHLO: true, SkipQuitResponse: true, Skip5xxGreeting: true, LineLimit: 998,
-		MXAddressLimit: 5, MXSessionLimit: 2, AddressPreference: "any", InetProtocols: "all", TLSLevel: "may",
+		MXAddressLimit: 5, MXSessionLimit: 2, AddressPreference: "any", InetProtocols: "all", MinBackoff: 300 * time.Second,
+		TLS: testTLS("may"),
+	}
+}
+
+// testTLS is Postfix's defaults about TLS.
+func testTLS(level string) tlspolicy.Config {
+	return tlspolicy.Config{
+		Level: level, Protocols: ">=TLSv1", MandatoryProtocols: ">=TLSv1", Ciphers: "medium", MandatoryCiphers: "medium",
+		VerifyMatch: "hostname", SecureMatch: "nexthop, dot-nexthop", Timeout: 300 * time.Second,
+		Client: mailtls.ClientConfig{Digest: "sha256", Depth: 9, Lists: mailtls.CipherLists{Medium: "HIGH:MEDIUM", High: "HIGH"}},
 	}
 }
 
@@ -198,8 +210,11 @@ func deliver(t *testing.T, j job) result {
 	t.Helper()
 	w := &world{hosts: j.hosts, said: map[string][]string{}}
 	log := &maillog.Memory{}
-	a := New(j.config, Deps{DNS: dnstest.Parse(zone), Log: maillog.New(log, "postfix/smtp", 1, nil), LMTP: j.lmtp, QueueDirectory: "/queue",
+	a, err := New(j.config, Deps{DNS: dnstest.Parse(zone), Log: maillog.New(log, "postfix/smtp", 1, nil), LMTP: j.lmtp, QueueDirectory: "/queue",
 		Own: func(ip netip.Addr) bool { return ip.String() == "192.0.2.1" }})
+	if err != nil {
+		t.Fatal(err)
+	}
 	a.dial = w.dial
 	j.Envelope.Sender = addr.Address(j.sender)
 	out := result{world: w, outcomes: map[string]transport.Outcome{}}
@@ -394,10 +409,21 @@ func TestFallbackRelay(t *testing.T) {
 	r.want(t, "u@x.example", "2.0.0 250 2.0.0 Ok: taken relay=b.two.example[192.0.2.12]:2525 tls=may:none")
 }
 
+func TestConfiguredHostThatDoesNotExistIsOurMistake(t *testing.T) {
+	t.Parallel()
+	c := testConfig()
+	c.Relayhost = "nosuch.example"
+	r := deliver(t, job{config: c, nexthop: "nosuch.example", rcpts: "u@x.example"})
+	r.want(t, "u@x.example", "4.3.5 Host or domain name not found. Name service error for name=nosuch.example type=AAAA: Host not found relay=none tls=")
+	if r.log != "warning: relayhost configuration problem" {
+		t.Errorf("log: %s", r.log)
+	}
+}
+
 func TestTLSWhereItIsDemanded(t *testing.T) {
 	t.Parallel()
 	c := testConfig()
-	c.TLSLevel = "encrypt"
+	c.TLS.Level = "encrypt"
 	r := deliver(t, job{config: c, hosts: map[string]server{"192.0.2.15:25": {}}, nexthop: "plain.example", rcpts: "u@x.example"})
 	r.want(t, "u@x.example", "4.7.4 TLS is required, but was not offered by host plain.example[192.0.2.15] relay=plain.example[192.0.2.15]:25 tls=!encrypt")
 }
@@ -405,7 +431,7 @@ func TestTLSWhereItIsDemanded(t *testing.T) {
 func TestLMTPAnswersForEach(t *testing.T) {
 	t.Parallel()
 	c := testConfig()
-	c.TLSLevel = "none"
+	c.TLS.Level = "none"
 	s := server{".": "250 2.0.0 kept\n552 5.2.2 over quota"}
 	synctest.Test(t, func(t *testing.T) {
 		r := deliver(t, job{config: c, lmtp: true, hosts: map[string]server{"/queue/private/lmtp": s}, nexthop: "unix:private/lmtp", rcpts: "a@x.example b@x.example"})

@@ -11,7 +11,11 @@
 // The queue manager calls it through the transport.Agent contract.
 package smtp
 
-import "time"
+import (
+	"time"
+
+	"posthaste/internal/delivery/smtp/tlspolicy"
+)
 
 // Config is what an agent reads from main.cf and its service's -o options;
 // lmtp(8) reads the same names with lmtp_ in front.
@@ -49,6 +53,7 @@ type Config struct {
 	AddressPreference string `param:"smtp_address_preference"`
 	Balance           bool   `param:"smtp_balance_inet_protocols"`
 	FallbackRelay     string `param:"smtp_fallback_relay"`
+	Relayhost         string `param:"relayhost"`
 	BestMXTransport   string `param:"best_mx_transport"`
 	DeferIfNoMX       bool   `param:"smtp_defer_if_no_mx_address_found"`
 	IgnoreMXError     bool   `param:"ignore_mx_lookup_error"`
@@ -56,8 +61,8 @@ type Config struct {
 	HostLookup        string `param:"smtp_host_lookup"`
 	InetProtocols     string `param:"inet_protocols"`
 
-	TLSLevel   string `param:"smtp_tls_security_level"`
-	UseTLS     bool   `param:"smtp_use_tls"`
-	EnforceTLS bool   `param:"smtp_enforce_tls"`
-	CAFile     string `param:"smtp_tls_CAfile"`
+	// MinBackoff is how long mail must have waited before a failed TLS
+	// handshake is followed by a try in the clear.
+	MinBackoff time.Duration `param:"minimal_backoff_time"`
+	TLS        tlspolicy.Config
 }

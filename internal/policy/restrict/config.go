@@ -143,6 +143,10 @@ type Setup struct {
 	// Policies are the policies of this process, by the names that
 	// restriction lists call them by.
 	Policies map[string]Policy
+	// OldDefault is told when a default of an older compatibility_level may
+	// have decided, as in "relay_domains=$mydestination" "to accept mail for
+	// domain ..."; it knows whether that default is in force. May be nil.
+	OldDefault func(setting, purpose string)
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }

@@ -1,6 +1,7 @@
 package restrict
 
 import (
+	"fmt"
 	"sort"
 
 	"posthaste/internal/mail/addr"
@@ -56,7 +57,19 @@ func (e *eval) authorized(r route.Route) bool {
 		// user@elsewhere@here: who knows where it will end.
 		return false
 	}
-	return final(r.Class) || r.Class == route.ClassRelay
+	if r.Class == route.ClassRelay {
+		e.oldDefault("relay_domains=$mydestination", "to accept mail for address \"%s\"", r.Recipient)
+		e.oldDefault("relay_domains=$mydestination", "to accept mail for domain \"%s\"", r.Recipient.Domain())
+		return true
+	}
+	return final(r.Class)
+}
+
+// oldDefault has a decision logged that a newer compatibility_level may change.
+func (e *eval) oldDefault(setting, format string, args ...any) {
+	if e.c.setup.OldDefault != nil {
+		e.c.setup.OldDefault(setting, fmt.Sprintf(format, args...))
+	}
 }
 
 func (e *eval) permitDestination(a addr.Address, s subject) outcome {

@@ -165,8 +165,11 @@ func (e *eval) recipientLists() outcome {
 	}
 	s := subject{string(e.v.Recipient), classRecipient, "check_recipient_access"}
 	result := dunno
-	for _, l := range lists {
+	for i, l := range lists {
 		if result = e.stage(l, s); result == refuse {
+			if i == 0 && l == e.c.stages.recipient {
+				e.oldDefault("smtpd_relay_before_recipient_restrictions=no", "to reject recipient \"%s\" from client \"%s\"", e.v.Recipient, e.v.Client.NameAddr())
+			}
 			break
 		}
 	}

@@ -80,6 +80,13 @@ func (v VerifyRouting) Routing() Routing {
 		v.Relayhost, v.SenderRelayhost, v.SenderTransport, v.TransportMaps, &names}
 }
 
+// Differs reports whether probes are to be routed in another way than r.
+func (v VerifyRouting) Differs(r Routing) bool {
+	r.names = nil
+	return r != Routing{v.LocalTransport, v.VirtualTransport, v.RelayTransport, v.DefaultTransport,
+		v.Relayhost, v.SenderRelayhost, v.SenderTransport, v.TransportMaps, nil}
+}
+
 const (
 	nameLocal = iota
 	nameVirtual

@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"posthaste/internal/mail/addr"
@@ -21,9 +22,12 @@ type RewriteConfig struct {
 	MyDomain          string `param:"mydomain"`
 	AppendAtMyOrigin  bool   `param:"append_at_myorigin"`
 	AppendDotMyDomain bool   `param:"append_dot_mydomain"`
-	SwapBangPath      bool   `param:"swap_bangpath"`
-	PercentHack       bool   `param:"allow_percent_hack"`
-	RemoteDomain      string `param:"remote_header_rewrite_domain"`
+	// OldDefault is told when a default of an older compatibility_level
+	// decided; nil when none is in force.
+	OldDefault   func(setting, purpose string)
+	SwapBangPath bool   `param:"swap_bangpath"`
+	PercentHack  bool   `param:"allow_percent_hack"`
+	RemoteDomain string `param:"remote_header_rewrite_domain"`
 }
 
 // Rewriter brings addresses into standard form. It has no state and asks
@@ -76,6 +80,9 @@ func (r *Rewriter) rewrite(where string, f form) form {
 		f = r.addDomain(f, origin)
 	}
 	if r.cfg.AppendDotMyDomain && domain != "" && f.domain != "" && !strings.ContainsAny(f.domain, ".[") {
+		if r.cfg.OldDefault != nil {
+			r.cfg.OldDefault("append_dot_mydomain=yes", fmt.Sprintf("to rewrite \"%s\" to \"%s.%s\"", f.domain, f.domain, domain))
+		}
 		f.domain += "." + domain
 	}
 	f.domain = trimDot(f.domain)
