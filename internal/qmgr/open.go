@@ -217,10 +217,14 @@ func (m *message) standsForAll() int {
 }
 
 // sortByAddress puts recipients in the order in which Postfix hands them to an
-// agent.
+// agent: by domain, then by address.
 func (m *message) sortByAddress(indexes []int) {
 	slices.SortStableFunc(indexes, func(a, b int) int {
-		return strings.Compare(string(m.routed[a].recipient.Address), string(m.routed[b].recipient.Address))
+		x, y := m.routed[a].recipient.Address, m.routed[b].recipient.Address
+		if c := strings.Compare(addr.Fold(x.Domain()), addr.Fold(y.Domain())); c != 0 {
+			return c
+		}
+		return strings.Compare(string(x), string(y))
 	})
 }
 
@@ -264,7 +268,11 @@ var unavailable = dsn.New(450, "4.3.0", "mail transport unavailable")
 
 // resolve asks the resolver, and answers for what it does.
 func (l *Loop) resolve(ctx context.Context, m *message, way *routed) (name string, problem dsn.Status) {
-	r, err := m.set.Resolver.Resolve(ctx, m.env.Sender, way.recipient.Address)
+	resolver := m.set.Resolver
+	if m.probe() && m.set.Probing != nil {
+		resolver = m.set.Probing
+	}
+	r, err := resolver.Resolve(ctx, m.env.Sender, way.recipient.Address)
 	if err != nil {
 		return "", dsn.Trouble(err, "address resolver failure")
 	}
