@@ -12,6 +12,7 @@ import (
 
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/sys/strerror"
+	"posthaste/internal/wire/mailtls"
 	"posthaste/internal/wire/smtpproto"
 )
 
@@ -33,6 +34,9 @@ type session struct {
 	relay string // "host[addr]:port", for the log
 	tls   string // security level in force, as logged
 
+	policy    mailtls.Policy
+	encrypted bool // TLS is on
+
 	features
 	connected time.Time
 	lost      bool // the connection is of no more use
@@ -45,17 +49,22 @@ func (e siteError) Error() string { return e.status.String() }
 
 // open connects to a host and shakes hands. The error is a siteError, with
 // the connection closed.
-func (a *Agent) open(ctx context.Context, t target) (*session, error) {
+func (a *Agent) open(ctx context.Context, t target, policy mailtls.Policy) (*session, error) {
 	raw, err := a.connect(ctx, t)
 	if err != nil {
 		text := fmt.Sprintf("connect to %s: %s", t.relay(), strerror.Text(err))
 		a.log.Infof("%s", text)
 		return nil, siteError{dsn.New(450, "4.4.1", text).WithScope(dsn.Site)}
 	}
-	s := &session{agent: a, conn: newConn(raw), name: t.name, where: t.where(), relay: t.relay(), tls: a.level}
+	s := &session{agent: a, conn: newConn(raw), name: t.name, where: t.where(), relay: t.relay(), policy: policy, tls: tlsStatus(policy.Level, "")}
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := s.greet(); err != nil {
+	if a.tls.Wrapped() && t.socket == "" {
+		if err := s.wrap(ctx); err != nil {
+			return s, err
+		}
+	}
+	if err := s.greet(ctx); err != nil {
 		return s, err
 	}
 	s.connected = time.Now()
@@ -80,7 +89,7 @@ func (a *Agent) connect(ctx context.Context, t target) (net.Conn, error) {
 }
 
 // greet reads the greeting, says EHLO or HELO, and turns TLS on.
-func (s *session) greet() error {
+func (s *session) greet(ctx context.Context) error {
 	c := s.agent.config
 	s.conn.within(c.HeloTimeout)
 	r, err := s.conn.receive()
@@ -92,17 +101,20 @@ func (s *session) greet() error {
 	}
 	if s.agent.lmtp {
 		r, err = s.hello("LHLO", c.LHLOName)
-		if err != nil || r.ok() {
+		switch {
+		case err != nil:
 			return err
+		case !r.ok():
+			return s.refused(r, false)
 		}
-		return s.refused(r, false)
+		return s.offered(ctx)
 	}
 	if c.AlwaysEHLO && !c.NeverEHLO || strings.Contains(r.text(), "ESMTP") {
 		if r, err = s.hello("EHLO", c.HeloName); err != nil {
 			return err
 		}
 		if r.ok() {
-			return s.secure()
+			return s.offered(ctx)
 		}
 		if r.Code == 421 {
 			return s.refused(r, false)
@@ -114,7 +126,15 @@ func (s *session) greet() error {
 	if !r.ok() {
 		return s.refused(r, false)
 	}
-	return s.secure()
+	return s.offered(ctx)
+}
+
+// offered goes on after the server said what it can do.
+func (s *session) offered(ctx context.Context) error {
+	if s.encrypted {
+		return nil
+	}
+	return s.secure(ctx)
 }
 
 // hello says EHLO, LHLO or HELO and notes what the server offers.

@@ -24,6 +24,7 @@ type transaction struct {
 	accepted []transport.Recipient
 	refused  bool // MAIL or DATA was refused: recipients are answered for
 	dataOK   bool // 354 was received
+	wasReset bool // RSET was sent
 }
 
 // step is one command with its time limit and what to do with its reply.
@@ -48,7 +49,10 @@ func (t *transaction) run() error {
 	} else if err := t.oneByOne(t.steps()); err != nil {
 		return err
 	}
-	if !t.dataOK {
+	switch {
+	case t.wasReset:
+		return nil
+	case !t.dataOK:
 		return t.reset()
 	}
 	return t.content()
@@ -75,7 +79,17 @@ func (t *transaction) steps() []step {
 		steps = append(steps, step{t.rcptCommand(r.Recipient), c.RcptTimeout, "sending RCPT TO",
 			func(reply reply) { t.takeRcpt(r, reply) }})
 	}
+	if t.trial() {
+		return append(steps, step{"RSET", c.RsetTimeout, "sending RSET", func(reply) { t.wasReset = true }})
+	}
 	return append(steps, step{"DATA", c.DataInitTimeout, "sending DATA command", t.takeData})
+}
+
+// trial: the recipients are asked for, but nothing is sent (verify(8) probes,
+// sendmail -bv).
+func (t *transaction) trial() bool {
+	trace := t.delivery.request.Envelope.Trace
+	return trace == envelope.TraceVerify || trace == envelope.TraceProbe
 }
 
 func (t *transaction) takeMail(r reply) {
@@ -88,6 +102,8 @@ func (t *transaction) takeMail(r reply) {
 func (t *transaction) takeRcpt(rcpt transport.Recipient, r reply) {
 	switch {
 	case t.refused:
+	case r.ok() && t.trial():
+		t.delivery.sent(t.session, rcpt, r)
 	case r.ok():
 		t.accepted = append(t.accepted, rcpt)
 	default:
@@ -108,7 +124,7 @@ func (t *transaction) takeData(r reply) {
 // oneByOne waits for each reply, and leaves out what has become pointless.
 func (t *transaction) oneByOne(steps []step) error {
 	for i, s := range steps {
-		if t.refused || i == len(steps)-1 && len(t.accepted) == 0 {
+		if t.refused || i == len(steps)-1 && len(t.accepted) == 0 && !t.trial() {
 			return nil
 		}
 		r, err := t.conn.ask(s.limit, "%s", s.command)

@@ -107,7 +107,7 @@ func NewClient(cfg ClientConfig, d Deps) (*Client, error) {
 func (c *Client) open() (err error) {
 	var ok bool
 	if c.digest, ok = newDigest(c.cfg.Digest); !ok {
-		return Problem{[]string{fmt.Sprintf("Digest algorithm \"%s\" not found", c.cfg.Digest), "disabling TLS support"}}
+		return problem(fmt.Sprintf("Digest algorithm \"%s\" not found", c.cfg.Digest), "disabling TLS support")
 	}
 	if c.roots, err = (Authorities{File: c.cfg.CAFile, Path: c.cfg.CAPath, System: c.cfg.AppendCA}).pool(c.deps.OpenFile); err != nil {
 		return err
@@ -138,14 +138,16 @@ func (c *Client) Handshake(ctx context.Context, conn net.Conn, p Policy, peer st
 		defer cancel()
 	}
 	_ = conn.SetDeadline(time.Time{})
-	t := tls.Client(conn, config)
+	w := &watched{Conn: conn}
+	t := tls.Client(w, config)
 	if err := t.HandshakeContext(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		logFailure(c.log, "SSL_connect", "to "+peer, err)
+		logFailure(c.log, "SSL_connect", "to "+peer, w.explain(err))
 		return nil, nil, ErrHandshake
 	}
+	w.over = true
 	info := c.describe(t.ConnectionState(), p, peer)
 	if c.cfg.LogLevel >= 1 {
 		c.log.Infof("%s", info.Summary("to", peer))

@@ -1,6 +1,7 @@
 package mailtls
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -27,9 +28,46 @@ var alertNames = map[int]string{
 	116: "tlsv13 alert certificate required", 120: "no application protocol",
 }
 
+// alertError is an alert in the clear where crypto/tls expected an encrypted
+// one: OpenSSL's clients refuse a certificate in this way.
+type alertError struct{ number int }
+
+func (e alertError) Error() string { return tls.AlertError(e.number).Error() }
+
+// watched is a connection that remembers the end of what was received.
+type watched struct {
+	net.Conn
+	tail []byte
+	over bool // the handshake is
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if !w.over && n > 0 {
+		w.tail = append(w.tail, p[max(0, n-alertSize):n]...)
+		w.tail = w.tail[max(0, len(w.tail)-alertSize):]
+	}
+	return n, err
+}
+
+const alertSize = 7 // of the record of an alert
+
+// explain finds an alert behind an error of decryption.
+func (w *watched) explain(err error) error {
+	t := w.tail
+	if len(t) == alertSize && t[0] == 21 && t[1] == 3 && t[3] == 0 && t[4] == 2 && strings.Contains(err.Error(), "bad record MAC") {
+		return alertError{int(t[6])}
+	}
+	return err
+}
+
 // alertNumber finds the number of an alert that the peer sent; crypto/tls has
 // only its text.
 func alertNumber(err error) (int, bool) {
+	var plain alertError
+	if errors.As(err, &plain) {
+		return plain.number, true
+	}
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
 		return 0, false
@@ -63,7 +101,7 @@ func libraryText(err error) string {
 		}
 		return fmt.Sprintf(ssl, 1000+n, name, "record/rec_layer_s3.c:1601") + fmt.Sprintf("SSL alert number %d:", n)
 	}
-	text := strings.TrimPrefix(err.Error(), "tls: ")
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "local error: "), "tls: ")
 	switch {
 	case ended(err) || isTimeout(err):
 		return ""
@@ -77,7 +115,7 @@ func libraryText(err error) string {
 
 func ended(err error) bool {
 	var op *net.OpError
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+	return errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.As(err, &op) && op.Op != "remote error" && op.Op != "local error"
 }
 

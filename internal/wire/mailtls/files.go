@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"posthaste/internal/sys/maillog"
@@ -196,7 +198,7 @@ func load(files Certificates, open opener) ([]tls.Certificate, error) {
 func loadChain(open opener, path string) ([]tls.Certificate, error) {
 	disabled := "error loading private keys and certificates from: " + path + ": disabling TLS support"
 	fail := func(format string, args ...any) ([]tls.Certificate, error) {
-		return nil, Problem{[]string{fmt.Sprintf(format, args...), disabled}}
+		return nil, problem(fmt.Sprintf(format, args...), disabled)
 	}
 	data, _, err := readFile(open, path)
 	if err != nil {
@@ -219,7 +221,7 @@ func loadChain(open opener, path string) ([]tls.Certificate, error) {
 }
 
 func openProblem(path string, err error) error {
-	return Problem{[]string{fmt.Sprintf("error opening chain file: %s: %s", path, strerror.Text(err))}}
+	return problem(fmt.Sprintf("error opening chain file: %s: %s", path, strerror.Text(err)))
 }
 
 type noCertsError struct{ index int }
@@ -293,33 +295,48 @@ func loadPair(open opener, p Pair) (tls.Certificate, error) {
 	noKey := fmt.Sprintf("cannot get %s private key from file \"%s\": disabling TLS support", p.Kind, p.Key)
 	chain, _, err := readFile(open, p.Cert)
 	if err != nil {
-		return tls.Certificate{}, fileProblem(noCert, p.Cert, err)
+		return tls.Certificate{}, fileProblem(noCert, p.Cert, 450, err)
 	}
 	if !hasBlock(chain, "CERTIFICATE") {
-		return tls.Certificate{}, Problem{[]string{noCert, library("error:0480006C:PEM routines::no start line:../crypto/pem/pem_lib.c:760:Expecting: TRUSTED CERTIFICATE:")}}
+		return tls.Certificate{}, problem(noCert, library("error:0480006C:PEM routines::no start line:../crypto/pem/pem_lib.c:760:Expecting: TRUSTED CERTIFICATE:"),
+			library("error:0A080009:SSL routines::PEM lib:../ssl/ssl_rsa.c:462:"))
 	}
 	key, _, err := readFile(open, p.Key)
 	if err != nil {
-		return tls.Certificate{}, fileProblem(noKey, p.Key, err)
+		return tls.Certificate{}, fileProblem(noKey, p.Key, 368, err)
 	}
 	if !hasBlock(key, "PRIVATE KEY") {
-		return tls.Certificate{}, Problem{[]string{noKey, library("error:1E08010C:DECODER routines::unsupported:../crypto/encode_decode/decoder_lib.c:103:No supported data to decode. Input type: PEM:")}}
+		return tls.Certificate{}, problem(noKey, library("error:1E08010C:DECODER routines::unsupported:../crypto/encode_decode/decoder_lib.c:103:No supported data to decode. Input type: PEM:"),
+			library("error:0A080009:SSL routines::PEM lib:../ssl/ssl_rsa.c:385:"))
 	}
 	cert, err := tls.X509KeyPair(chain, key)
 	switch {
 	case err == nil:
 		return cert, nil
 	case strings.Contains(err.Error(), "does not match"):
-		return cert, Problem{[]string{noKey, library("error:05800074:x509 certificate routines::key values mismatch:../crypto/x509/x509_cmp.c:403:")}}
+		return cert, problem(noKey, library("error:05800074:x509 certificate routines::key values mismatch:../crypto/x509/x509_cmp.c:403:"))
 	case strings.Contains(err.Error(), "private key"):
-		return cert, Problem{[]string{noKey, library(err.Error())}}
+		return cert, problem(noKey, library(err.Error()))
 	}
-	return cert, Problem{[]string{noCert, library(err.Error())}}
+	return cert, problem(noCert, library(err.Error()))
 }
 
-// fileProblem words a file that cannot be read.
-func fileProblem(first, path string, err error) Problem {
-	return Problem{[]string{first, library(fmt.Sprintf("error:80000002:system library::%s:../crypto/bio/bss_file.c:297:calling fopen(%s, r):", strerror.Text(err), path))}}
+func problem(lines ...string) Problem { return Problem{Lines: lines} }
+
+// fileProblem words a file that cannot be read; line is where OpenSSL says it
+// noticed.
+func fileProblem(first, path string, line int, err error) Problem {
+	return problem(first, systemError(297, path, err),
+		library("error:10080002:BIO routines::system lib:../crypto/bio/bss_file.c:300:"),
+		library(fmt.Sprintf("error:0A080002:SSL routines::system lib:../ssl/ssl_rsa.c:%d:", line)))
+}
+
+// systemError is OpenSSL's line about a file that cannot be opened.
+func systemError(line int, path string, err error) string {
+	number := syscall.EIO
+	errors.As(err, &number)
+	return library(fmt.Sprintf("error:%08X:system library::%s:../crypto/bio/bss_file.c:%d:calling fopen(%s, r):",
+		0x80000000|uint32(number), strerror.Text(err), line, path))
 }
 
 // loadMixed reads one file with a key and its certificates in any order.
@@ -342,7 +359,7 @@ func loadMixed(open opener, path string) (tls.Certificate, error) {
 	default:
 		reason = fmt.Sprintf("error loading chain from %s: %v", path, err)
 	}
-	return tls.Certificate{}, Problem{[]string{reason, disabled}}
+	return tls.Certificate{}, problem(reason, disabled)
 }
 
 // hasBlock reports a PEM block of a type that ends in kind.
@@ -383,13 +400,15 @@ func (a Authorities) pool(open opener) (*x509.CertPool, error) {
 	for _, path := range files {
 		data, _, err := readFile(open, path)
 		if err != nil {
-			return nil, Problem{[]string{
+			return nil, Problem{Plain: true, Lines: []string{
 				fmt.Sprintf("cannot load Certification Authority data, CAfile=\"%s\": disabling TLS support", path),
-				library(fmt.Sprintf("error:80000002:system library::%s:../crypto/bio/bss_file.c:67:calling fopen(%s, r):", strerror.Text(err), path)),
+				systemError(67, path, err),
+				library("error:10000080:BIO routines::no such file:../crypto/bio/bss_file.c:75:"),
+				library("error:05880002:x509 certificate routines::system lib:../crypto/x509/by_file.c:229:"),
 			}}
 		}
 		if !pool.AppendCertsFromPEM(data) {
-			return nil, Problem{[]string{
+			return nil, Problem{Plain: true, Lines: []string{
 				fmt.Sprintf("cannot load Certification Authority data, CAfile=\"%s\": disabling TLS support", path),
 				library("error:05880088:x509 certificate routines::no certificate or crl found:../crypto/x509/by_file.c:251:"),
 			}}

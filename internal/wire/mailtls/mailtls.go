@@ -39,7 +39,11 @@ func (d Deps) filled() Deps {
 
 // Problem is why TLS cannot be used: lines for the log, the last of which ends
 // in "disabling TLS support" or the like.
-type Problem struct{ Lines []string }
+type Problem struct {
+	Lines []string
+	// Plain: the first line is no warning for Postfix.
+	Plain bool
+}
 
 func (p Problem) Error() string {
 	if len(p.Lines) == 0 {
@@ -51,7 +55,11 @@ func (p Problem) Error() string {
 // warn writes the lines of a problem.
 func warn(log *maillog.Logger, err error) {
 	if p, ok := err.(Problem); ok {
-		for _, line := range p.Lines {
+		for i, line := range p.Lines {
+			if i == 0 && p.Plain {
+				log.Infof("%s", line)
+				continue
+			}
 			log.Warnf("%s", line)
 		}
 		return

@@ -91,16 +91,16 @@ func (s *Server) open(d Deps) (err error) {
 	files := s.files()
 	switch {
 	case files.empty() && strings.EqualFold(c.Cert, "none"):
-		return Problem{[]string{"smtpd_tls_cert_file = none: ciphers without certificates are not available: disabling TLS support"}}
+		return problem("smtpd_tls_cert_file = none: ciphers without certificates are not available: disabling TLS support")
 	case files.empty():
 		if c.Ask {
 			s.log.Warnf("Need a server cert to request client certs")
 		}
-		return Problem{[]string{"No server certs available. TLS won't be enabled"}}
+		return problem("No server certs available. TLS won't be enabled")
 	}
 	var ok bool
 	if s.digest, ok = newDigest(c.Digest); !ok {
-		return Problem{[]string{fmt.Sprintf("Digest algorithm \"%s\" not found", c.Digest), "disabling TLS support"}}
+		return problem(fmt.Sprintf("Digest algorithm \"%s\" not found", c.Digest), "disabling TLS support")
 	}
 	if s.roots, err = (Authorities{File: c.CAFile, Path: c.CAPath, System: c.AppendCA}).pool(d.OpenFile); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (s *Server) base() (*tls.Config, error) {
 	}
 	versions, note, err := ParseProtocols(protocols)
 	if err != nil {
-		return nil, Problem{[]string{fmt.Sprintf("Invalid TLS protocol list \"%s\": disabling TLS support", protocols)}}
+		return nil, problem(fmt.Sprintf("Invalid TLS protocol list \"%s\": disabling TLS support", protocols))
 	}
 	if note != "" {
 		s.log.Warnf("TLS protocol list \"%s\": %s", protocols, note)
@@ -299,14 +299,16 @@ func (s *Server) Handshake(ctx context.Context, conn net.Conn, client string) (*
 	}
 	n := &note{}
 	_ = conn.SetDeadline(time.Time{})
-	c := tls.Server(conn, s.config)
+	w := &watched{Conn: conn}
+	c := tls.Server(w, s.config)
 	if err := c.HandshakeContext(context.WithValue(ctx, noteKey{}, n)); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		logFailure(s.log, "SSL_accept", "from "+client, err)
+		logFailure(s.log, "SSL_accept", "from "+client, w.explain(err))
 		return nil, nil, ErrHandshake
 	}
+	w.over = true
 	info := s.describe(c.ConnectionState(), n)
 	if s.cfg.LogLevel >= 1 {
 		s.log.Infof("%s", info.Summary("from", client))
