@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"posthaste/internal/config"
@@ -20,7 +21,10 @@ import (
 // with are fatal for the service alone: clients wait, and it is tried again.
 func (g *generation) startSMTPD(view *config.View, service mastercf.Service, ln net.Listener) {
 	log := g.system.logger(view, "smtpd")
+	g.accepting.Add(1)
+	accepted := sync.OnceFunc(g.accepting.Done)
 	g.group.Go("smtpd "+service.Name, func(ctx context.Context) {
+		defer accepted()
 		defer ln.Close() // not at the end of the last session: a port that went with a reload is closed
 		ln := g.awaitClient(ctx, ln)
 		if ln == nil {
@@ -39,6 +43,7 @@ func (g *generation) startSMTPD(view *config.View, service mastercf.Service, ln 
 		if err := server.Serve(g.listen, g.group, ln); err != nil {
 			log.Warnf("accept connection: %v", err)
 		}
+		accepted()
 		if conn := b.take(); conn != nil { // it came just before a reload
 			_ = ln.Close()
 			server.ServeConn(ctx, conn)
@@ -114,9 +119,15 @@ func (g *generation) checker(view *config.View, service mastercf.Service, log *m
 	if err := view.Fill(&c); err != nil {
 		return nil, err
 	}
+	policies, err := g.policies(view, log)
+	if err != nil {
+		return nil, err
+	}
 	checker, err := restrict.New(c, restrict.Setup{
-		Log: log, Tables: g.tables.With(log), Route: g.resolver, DNS: g.system.dns, Own: g.isInterface, Proxied: g.isProxied,
-		Verifier: g.verify,
+		Policies: policies,
+		Log:      log, Tables: g.tables.With(log), Route: g.resolver, DNS: g.system.dns, Own: g.isInterface, Proxied: g.isProxied,
+		OldDefault: oldDefault(view, log),
+		Verifier:   g.verify,
 		Parameter: func(name string) (string, bool) {
 			if !view.Explicit(name) {
 				return "", false

@@ -14,6 +14,7 @@ import (
 	"posthaste/internal/config"
 	"posthaste/internal/delivery/worker"
 	"posthaste/internal/policy/rate"
+	"posthaste/internal/policy/spf/checkspf"
 	"posthaste/internal/qmgr"
 	"posthaste/internal/queue/spool"
 	"posthaste/internal/sys/dns"
@@ -46,6 +47,7 @@ type System struct {
 	dns     dns.Resolver
 	workers worker.Host
 	rates   *rate.Counter
+	spf     *checkspf.Results
 	// verified are the caches of address verification.
 	verified verifyCaches
 	loop     *qmgr.Loop
@@ -90,6 +92,7 @@ func NewSystem(env Environment) (*System, error) {
 		return nil, err
 	}
 	s.rates = rate.New(unit, nil)
+	s.spf = checkspf.NewResults()
 	return s, nil
 }
 
@@ -217,7 +220,7 @@ func (s *System) startQueueManager(ctx context.Context, g *generation) error {
 // retire lets an old generation end by itself: it accepts nothing new, and its
 // tables are closed when its last session is over.
 func (s *System) retire(old *generation) {
-	old.retire()
+	old.unlisten()
 	s.retired.Add(1)
 	s.core.Go("former generation", func(ctx context.Context) {
 		defer s.retired.Done()

@@ -114,9 +114,7 @@ func (l *Loop) reportDone(ctx context.Context, m *message) {
 	}
 	if m.probe() {
 		for _, r := range done {
-			if m.set.Probed != nil {
-				m.set.Probed(r.Recipient.Address, r.Status)
-			}
+			l.probed(m, r)
 		}
 		return
 	}
@@ -129,6 +127,18 @@ func (l *Loop) reportDone(ctx context.Context, m *message) {
 		return
 	}
 	m.meta.Traced = m.meta.Traced || m.traced()
+}
+
+// probed tells verify(8) about an address, by the name that was asked for and
+// by what it became.
+func (l *Loop) probed(m *message, r Result) {
+	if m.set.Probed == nil {
+		return
+	}
+	if original := r.Recipient.Original; original != "" && original != r.Recipient.Address {
+		m.set.Probed(original, r.Status)
+	}
+	m.set.Probed(r.Recipient.Address, r.Status)
 }
 
 // returnExpired gives up on what is still delayed.

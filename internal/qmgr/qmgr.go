@@ -88,8 +88,11 @@ type Agents interface {
 // Neighbours are the parts that come new with each reload.
 type Neighbours struct {
 	Resolver Resolver
-	Agents   Agents
-	Bouncer  Bouncer
+	// Probing is the Resolver for address verification probes; nil for the
+	// same.
+	Probing Resolver
+	Agents  Agents
+	Bouncer Bouncer
 	// Probed is told the answers to address verification probes (verify(8));
 	// nil if nobody asks.
 	Probed func(recipient addr.Address, s dsn.Status)
