@@ -3,11 +3,18 @@ package master
 import (
 	"context"
 	"net"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 )
 
 // networkLimit bounds the wait for interfaces at start.
-const networkLimit = 2 * time.Second
+const networkLimit = 3 * time.Second
+
+// tentativeFlag marks an IPv6 address in the kernel's list that is still being
+// checked for duplicates (IFA_F_TENTATIVE).
+const tentativeFlag = 0x40
 
 // awaitNetwork waits while an interface is just coming up: it is configured,
 // but has no carrier and no working addresses yet. mynetworks and
@@ -35,6 +42,25 @@ func coming() bool {
 	}
 	for _, i := range all {
 		if i.Flags&net.FlagUp != 0 && i.Flags&net.FlagRunning == 0 && i.Flags&net.FlagLoopback == 0 {
+			return true
+		}
+	}
+	return tentative()
+}
+
+// tentative reports an IPv6 address that cannot be used yet, where the system
+// has such a list.
+func tentative() bool {
+	data, err := os.ReadFile("/proc/net/if_inet6")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			continue
+		}
+		if flags, err := strconv.ParseUint(fields[4], 16, 32); err == nil && flags&tentativeFlag != 0 {
 			return true
 		}
 	}
