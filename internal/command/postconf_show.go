@@ -74,6 +74,12 @@ func (p *postconf) allNames(s *config.Snapshot, user map[string]bool) []string {
 			names = append(names, name)
 		}
 	}
+	for _, name := range s.Catalogue().Own() {
+		// Without a setting, only who knows the name gets to see it.
+		if p.classes["builtin"] && !p.has(pcDefaults) && s.Main().Explicit(name) {
+			names = append(names, name)
+		}
+	}
 	if p.classes["service"] {
 		names = append(names, s.ServiceParams()...)
 	}

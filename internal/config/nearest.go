@@ -5,7 +5,7 @@ package config
 func (s *Snapshot) nearest(name string) string {
 	limit := 1 + len(name)/8
 	best, at := "", limit+1
-	for _, list := range [][]string{s.catalogue.Names(), s.ServiceParams()} {
+	for _, list := range [][]string{s.catalogue.Names(), s.catalogue.Own(), s.ServiceParams()} {
 		for _, known := range list {
 			if d := distance(name, known, at); d < at || d == at && d <= limit && known < best {
 				best, at = known, d

@@ -3,7 +3,8 @@
 // parameters that a service of master.cf brings along.
 //
 // It is data and promises nothing but to be complete: a test compares it with
-// what Postfix prints. Package config gives the parameters their values; the
+// what Postfix prints. Parameters that Postfix does not have begin with
+// "posthaste_" and are listed apart. Package config gives the parameters their values; the
 // postconf command shows them. Meaning and defaults are those of postconf(5).
 package params
 
@@ -47,6 +48,7 @@ func (p *Param) TimeUnit() byte {
 type Catalogue struct {
 	byName map[string]*Param
 	names  []string
+	own    []string
 }
 
 // New makes the catalogue of built-in parameters.
@@ -61,7 +63,12 @@ func New() *Catalogue {
 			c.names = append(c.names, group[i].Name)
 		}
 	}
+	for i := range own {
+		c.byName[own[i].Name] = &own[i]
+		c.own = append(c.own, own[i].Name)
+	}
 	sort.Strings(c.names)
+	sort.Strings(c.own)
 	return c
 }
 
@@ -71,8 +78,13 @@ func (c *Catalogue) Lookup(name string) (*Param, bool) {
 	return p, ok
 }
 
-// Names lists the built-in parameters in order. The slice is shared.
+// Names lists the built-in parameters that Postfix has, in order. The slice is
+// shared.
 func (c *Catalogue) Names() []string { return c.names }
+
+// Own lists the built-in parameters that Postfix does not have, in order. The
+// slice is shared.
+func (c *Catalogue) Own() []string { return c.own }
 
 // transportSuffixes are the parameters that each transport has under its own
 // name, as NAME_suffix, with the parameter they default to.

@@ -118,3 +118,40 @@ func ReplyText(text string) string {
 	}
 	return text
 }
+
+// What a reply is about, as it names that.
+const (
+	Sender    = "Sender address"
+	Recipient = "Recipient address"
+)
+
+// The details of enhanced codes X.1.* that senders and recipients have; others
+// are X.1.0.
+var (
+	senderDetails    = map[string]string{"1": "7", "2": "8", "3": "7", "4": "7", "6": "7", "7": "7", "8": "8"}
+	recipientDetails = map[string]string{"1": "1", "2": "2", "3": "3", "4": "4", "5": "5", "6": "6", "7": "3", "8": "2"}
+)
+
+// FitEnhanced makes an enhanced code about addresses fit what the reply is
+// about: a code about recipients makes no sense for a sender, nor for a host
+// name.
+func FitEnhanced(enhanced, about string) string {
+	const prefixLength = len("5.")
+	if len(enhanced) < prefixLength || !strings.HasPrefix(enhanced[prefixLength:], "1.") {
+		return enhanced
+	}
+	prefix, detail := enhanced[:prefixLength], enhanced[prefixLength+len("1."):]
+	var details map[string]string
+	switch about {
+	case Sender:
+		details = senderDetails
+	case Recipient:
+		details = recipientDetails
+	default:
+		return prefix + "0.0"
+	}
+	if detail = details[detail]; detail == "" {
+		detail = "0"
+	}
+	return prefix + "1." + detail
+}

@@ -36,7 +36,7 @@ const maxDepth = 100
 // that a bare "type:table" stands for.
 type subject struct {
 	name  string // "user@example.com", without the angle brackets
-	class string // "Sender address"
+	class string // access.Sender
 	acl   string // "check_sender_access"; "" for none
 }
 
@@ -45,8 +45,8 @@ const (
 	classClient    = "Client host"
 	classReverse   = "Unverified Client host"
 	classHelo      = "Helo command"
-	classSender    = "Sender address"
-	classRecipient = "Recipient address"
+	classSender    = access.Sender
+	classRecipient = access.Recipient
 	classEtrn      = "Etrn command"
 	classData      = "Data command"
 	classEndOfData = "End-of-data"
@@ -249,29 +249,11 @@ func (e *eval) permitted(action string, s subject, origin string) outcome {
 // fix makes an enhanced code about addresses fit what the reply is about: a
 // code about recipients makes no sense for a sender, nor for a host name.
 func (e *eval) fix(enhanced, class string) string {
-	const prefixLength = len("5.")
-	if len(enhanced) < prefixLength || !strings.HasPrefix(enhanced[prefixLength:], "1.") {
-		return enhanced
+	fixed := access.FitEnhanced(enhanced, class)
+	if fixed != enhanced {
+		e.c.setup.Log.Infof("mapping DSN status %s into %s status %s", enhanced, class, fixed)
 	}
-	detail := enhanced[prefixLength+len("1."):]
-	fixed := "0.0"
-	switch class {
-	case classSender:
-		fixed = "1." + pick(map[string]string{"1": "7", "2": "8", "3": "7", "4": "7", "6": "7", "7": "7", "8": "8"}, detail)
-	case classRecipient:
-		fixed = "1." + pick(map[string]string{"1": "1", "2": "2", "3": "3", "4": "4", "5": "5", "6": "6", "7": "3", "8": "2"}, detail)
-	}
-	if fixed != enhanced[prefixLength:] {
-		e.c.setup.Log.Infof("mapping DSN status %s into %s status %s", enhanced, class, enhanced[:prefixLength]+fixed)
-	}
-	return enhanced[:prefixLength] + fixed
-}
-
-func pick(m map[string]string, key string) string {
-	if value, ok := m[key]; ok {
-		return value
-	}
-	return "0"
+	return fixed
 }
 
 // split takes an enhanced code off the front of text; without one it is def.

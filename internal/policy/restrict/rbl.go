@@ -3,7 +3,6 @@ package restrict
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"posthaste/internal/config/macro"
@@ -163,37 +162,9 @@ func (e *eval) expand(template string, extra map[string]string) (string, error) 
 		return value, ok, nil
 	}}
 	if e.c.cfg.Rbl.Filter != "" {
-		x.Filter = macro.NewByteSet(unescape(e.c.cfg.Rbl.Filter))
+		x.Filter = macro.NewByteSet(macro.Unescape(e.c.cfg.Rbl.Filter))
 	}
 	return x.Expand(template)
-}
-
-// unescape replaces \t, \40 and the like, as smtpd_expansion_filter has them.
-func unescape(text string) string {
-	const letters, values = "abfnrtv", "\a\b\f\n\r\t\v"
-	var out []byte
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' || i+1 == len(text) {
-			out = append(out, text[i])
-			continue
-		}
-		i++
-		if at := strings.IndexByte(letters, text[i]); at >= 0 {
-			out = append(out, values[at])
-			continue
-		}
-		end := i
-		for end < len(text) && end < i+3 && text[end] >= '0' && text[end] <= '7' {
-			end++
-		}
-		if n, err := strconv.ParseUint(text[i:end], 8, 8); err == nil {
-			out = append(out, byte(n))
-			i = end - 1
-			continue
-		}
-		out = append(out, text[i])
-	}
-	return string(out)
 }
 
 // Expand is the value of a macro in reply texts: default_rbl_reply and

@@ -78,6 +78,7 @@ type Query struct {
 
 // Answer is the answer to a Query.
 type Answer struct {
+	Query  Query // with IP as it was checked
 	Result Result
 	// Reason says why in a sentence without a period; it may quote what the
 	// domain's owner wrote.
@@ -122,7 +123,8 @@ func (c *Checker) Check(ctx context.Context, q Query) Answer {
 	}
 	k.local, k.origin = identity(q)
 	out := k.host(k.origin, 0)
-	answer := Answer{Result: out.result, Reason: out.reason, Domain: k.origin, Authority: out.domain, Depth: out.depth, Record: k.record,
+	q.IP = k.ip
+	answer := Answer{Query: q, Result: out.result, Reason: out.reason, Domain: k.origin, Authority: out.domain, Depth: out.depth, Record: k.record,
 		Term: out.term, Lookups: k.lookups, Voids: k.voids, Steps: k.steps}
 	if out.result == Fail && out.exp != nil {
 		answer.Explanation = k.explain(out)

@@ -1,0 +1,22 @@
+package master
+
+import (
+	"posthaste/internal/config"
+	"posthaste/internal/policy/restrict"
+	"posthaste/internal/policy/spf/checkspf"
+	"posthaste/internal/sys/maillog"
+)
+
+// policies are the policies of this process that restriction lists may name.
+func (g *generation) policies(view *config.View, log *maillog.Logger) (map[string]restrict.Policy, error) {
+	var c checkspf.Config
+	if err := view.Fill(&c); err != nil {
+		return nil, err
+	}
+	gate, err := checkspf.New(c, checkspf.Setup{DNS: g.system.dns, Tables: g.tables.With(log), Log: log, Results: g.system.spf})
+	if err != nil {
+		return nil, err
+	}
+	g.keep(gate)
+	return map[string]restrict.Policy{checkspf.Name: gate.Policy}, nil
+}
