@@ -16,6 +16,7 @@ import (
 	"posthaste/internal/config/mastercf"
 	"posthaste/internal/config/version"
 	"posthaste/internal/master"
+	"posthaste/internal/master/layout"
 	"posthaste/internal/queue/trigger"
 )
 
@@ -37,7 +38,7 @@ type control struct {
 	env    *Env
 	dir    string
 	snap   *config.Snapshot
-	layout master.Layout
+	layout layout.Layout
 }
 
 // subcommands of postfix(1), as its usage message lists them.
@@ -164,7 +165,7 @@ func isTerminal(w any) bool {
 
 // running returns the supervisor's process id, 0 without one.
 func (c *control) running() int {
-	pid, err := master.Running(c.layout.QueueDirectory)
+	pid, err := layout.Running(c.layout.QueueDirectory)
 	if err != nil {
 		c.warn("%v", err)
 	}

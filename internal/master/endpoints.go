@@ -13,6 +13,7 @@ import (
 
 	"posthaste/internal/config"
 	"posthaste/internal/config/mastercf"
+	"posthaste/internal/master/layout"
 	"posthaste/internal/sys/strerror"
 )
 
@@ -207,7 +208,7 @@ type socket struct {
 
 // with opens what is wanted and not there yet. It closes nothing, except, on
 // an error, what it has opened itself: closeBut is for when the result is used.
-func (s sockets) with(wanted []endpoint, owner Identity) (sockets, error) {
+func (s sockets) with(wanted []endpoint, owner layout.Identity) (sockets, error) {
 	next := sockets{}
 	for _, e := range wanted {
 		file, err := s[e.key()].file, error(nil)
@@ -236,7 +237,7 @@ func (s sockets) closeBut(kept sockets) {
 }
 
 // giveSocket lets everybody connect who can reach the directory, as Postfix does.
-func giveSocket(path string, owner Identity) error {
+func giveSocket(path string, owner layout.Identity) error {
 	if os.Geteuid() == 0 {
 		if err := os.Lchown(path, owner.UID, owner.GID); err != nil {
 			return err

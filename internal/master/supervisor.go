@@ -11,6 +11,7 @@ import (
 
 	"posthaste/internal/config"
 	"posthaste/internal/config/version"
+	"posthaste/internal/master/layout"
 	"posthaste/internal/sys/lifecycle"
 	"posthaste/internal/sys/maillog"
 )
@@ -48,8 +49,8 @@ type engine interface {
 // supervisor is master(8).
 type supervisor struct {
 	options Options
-	layout  Layout
-	owner   Identity
+	layout  layout.Layout
+	owner   layout.Identity
 	snap    *config.Snapshot
 	open    sockets
 	engine  engine
@@ -65,10 +66,15 @@ type supervisor struct {
 func Run(ctx context.Context, o Options) error {
 	s := &supervisor{options: o, open: sockets{}, group: lifecycle.New(context.WithoutCancel(ctx), nil)}
 	awaitNetwork(ctx)
+	signals := make(chan os.Signal, 4) // from here on: one that comes during the start is not to kill us
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	defer signal.Stop(signals)
 	lock, err := s.prepare()
 	if err == nil {
 		defer lock.Close() // the last thing: postfix stop waits for it
-		err = s.start(ctx)
+		if err = s.start(ctx); err != nil {
+			lock.Close() // who is told that it failed may try again at once
+		}
 	}
 	defer s.group.Stop(time.Second)
 	if o.Ready != nil {
@@ -80,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	s.log.Infof("daemon started -- version %s, configuration %s", version.Mail, o.ConfigDir)
-	s.watch(ctx)
+	s.watch(ctx, signals)
 	s.engine.stop()
 	s.closeSockets()
 	s.flush()
@@ -96,7 +102,7 @@ func (s *supervisor) prepare() (*os.File, error) {
 	if err := s.layout.Create(false); err != nil {
 		return nil, err
 	}
-	lock, err := Lock(s.layout.QueueDirectory)
+	lock, err := layout.Lock(s.layout.QueueDirectory)
 	if err != nil {
 		return nil, err
 	}
@@ -112,15 +118,15 @@ func (s *supervisor) load() error {
 	if err != nil {
 		return err
 	}
-	var layout Layout
-	if err := snap.Main().Fill(&layout); err != nil {
+	var l layout.Layout
+	if err := snap.Main().Fill(&l); err != nil {
 		return err
 	}
-	owner, err := layout.Owner()
+	owner, err := l.Owner()
 	if err != nil {
 		return err
 	}
-	s.snap, s.layout, s.owner = snap, layout, owner
+	s.snap, s.layout, s.owner = snap, l, owner
 	return nil
 }
 
@@ -144,10 +150,7 @@ func (s *supervisor) start(ctx context.Context) error {
 }
 
 // watch serves signals until it is time to stop.
-func (s *supervisor) watch(ctx context.Context) {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-	defer signal.Stop(signals)
+func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():

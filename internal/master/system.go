@@ -13,6 +13,7 @@ import (
 
 	"posthaste/internal/config"
 	"posthaste/internal/delivery/worker"
+	"posthaste/internal/master/layout"
 	"posthaste/internal/policy/rate"
 	"posthaste/internal/policy/spf/checkspf"
 	"posthaste/internal/qmgr"
@@ -99,18 +100,18 @@ func NewSystem(env Environment) (*System, error) {
 // openQueue takes the lock that keeps two processes from working on one
 // queue, and opens the store.
 func (s *System) openQueue(snap *config.Snapshot) error {
-	var layout Layout
+	var dirs layout.Layout
 	var c spool.Config
-	if err := errors.Join(snap.Main().Fill(&layout), snap.Main().Fill(&c)); err != nil {
+	if err := errors.Join(snap.Main().Fill(&dirs), snap.Main().Fill(&c)); err != nil {
 		return err
 	}
 	var err error
-	if s.lock, err = lockInstance(filepath.Join(layout.DataDirectory, "posthaste.lock")); err != nil {
+	if s.lock, err = lockInstance(filepath.Join(dirs.DataDirectory, "posthaste.lock")); err != nil {
 		return err
 	}
 	s.store, err = spool.New(spool.Options{
-		FS: vfs.Dir(layout.QueueDirectory), Config: c, Log: s.logger(snap.Main(), "qmgr"), PID: os.Getpid(),
-		SyncDirs: spool.NeedsDirSync(layout.QueueDirectory),
+		FS: vfs.Dir(dirs.QueueDirectory), Config: c, Log: s.logger(snap.Main(), "qmgr"), PID: os.Getpid(),
+		SyncDirs: spool.NeedsDirSync(dirs.QueueDirectory),
 	})
 	return err
 }

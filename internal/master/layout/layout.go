@@ -1,4 +1,11 @@
-package master
+// Package layout is where the mail system keeps its files and who owns them:
+// the directories below queue_directory with the modes that Postfix gives
+// them, and the lock file that says whether a supervisor runs.
+//
+// It promises that Create changes nothing that exists unless it is asked to
+// repair, and that the pid file names a running supervisor or nobody. Package
+// master and postfix(1) use it.
+package layout
 
 import (
 	"errors"
