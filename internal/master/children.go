@@ -14,6 +14,7 @@ import (
 
 	"posthaste/internal/config"
 	"posthaste/internal/delivery/worker"
+	"posthaste/internal/master/listen"
 	"posthaste/internal/sys/maillog"
 )
 
@@ -64,7 +65,7 @@ func (c *children) bury(d death) {
 }
 
 // configure starts the processes if they do not run, and passes everything on.
-func (c *children) configure(ctx context.Context, open sockets, log *os.File) error {
+func (c *children) configure(ctx context.Context, open listen.Sockets, log *os.File) error {
 	if err := c.policy.Set(workerPolicy(c.super.snap)); err != nil {
 		return err
 	}
@@ -84,8 +85,8 @@ func (c *children) configure(ctx context.Context, open sockets, log *os.File) er
 		files = append(files, log)
 	}
 	for _, key := range keys {
-		m.Listeners = append(m.Listeners, open[key].service)
-		files = append(files, open[key].file)
+		m.Listeners = append(m.Listeners, open[key].Service)
+		files = append(files, open[key].File)
 	}
 	if len(files) > maxFiles {
 		return fmt.Errorf("master.cf: %d sockets are too many, at most %d", len(files), maxFiles)

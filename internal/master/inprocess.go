@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"posthaste/internal/master/listen"
 	"posthaste/internal/sys/maillog"
 )
 
@@ -29,7 +30,7 @@ func newInProcess(s *supervisor) (*inProcess, error) {
 	return &inProcess{super: s, system: system}, nil
 }
 
-func (p *inProcess) configure(ctx context.Context, open sockets, _ *os.File) error {
+func (p *inProcess) configure(ctx context.Context, open listen.Sockets, _ *os.File) error {
 	given, err := duplicate(open)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (p *inProcess) died() <-chan death { return nil }
 func (p *inProcess) bury(death) {}
 
 // duplicate makes files of its own for the system, which closes them.
-func duplicate(open sockets) ([]Listener, error) {
+func duplicate(open listen.Sockets) ([]Listener, error) {
 	keys := make([]string, 0, len(open))
 	for key := range open {
 		keys = append(keys, key)
@@ -52,14 +53,14 @@ func duplicate(open sockets) ([]Listener, error) {
 	sort.Strings(keys)
 	var given []Listener
 	for _, key := range keys {
-		fd, err := unix.FcntlInt(open[key].file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		fd, err := unix.FcntlInt(open[key].File.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			for _, l := range given {
 				l.File.Close()
 			}
 			return nil, err
 		}
-		given = append(given, Listener{Service: open[key].service, File: os.NewFile(uintptr(fd), open[key].address)})
+		given = append(given, Listener{Service: open[key].Service, File: os.NewFile(uintptr(fd), open[key].Address)})
 	}
 	return given, nil
 }

@@ -12,6 +12,7 @@ import (
 	"posthaste/internal/config"
 	"posthaste/internal/config/version"
 	"posthaste/internal/master/layout"
+	"posthaste/internal/master/listen"
 	"posthaste/internal/sys/lifecycle"
 	"posthaste/internal/sys/maillog"
 )
@@ -37,7 +38,7 @@ type Options struct {
 type engine interface {
 	// configure makes a new configuration and its sockets take effect; it
 	// returns when they are in use. Running sessions go on as they are.
-	configure(ctx context.Context, open sockets, log *os.File) error
+	configure(ctx context.Context, open listen.Sockets, log *os.File) error
 	// stop ends sessions and deliveries within their grace.
 	stop()
 	// died is told when a part ended without being asked to; bury clears up
@@ -52,7 +53,7 @@ type supervisor struct {
 	layout  layout.Layout
 	owner   layout.Identity
 	snap    *config.Snapshot
-	open    sockets
+	open    listen.Sockets
 	engine  engine
 	group   *lifecycle.Group
 
@@ -64,8 +65,8 @@ type supervisor struct {
 // Run starts the mail system and returns when it has stopped: on SIGTERM, on
 // SIGINT, or when ctx ends. SIGHUP reloads.
 func Run(ctx context.Context, o Options) error {
-	s := &supervisor{options: o, open: sockets{}, group: lifecycle.New(context.WithoutCancel(ctx), nil)}
-	awaitNetwork(ctx)
+	s := &supervisor{options: o, open: listen.Sockets{}, group: lifecycle.New(context.WithoutCancel(ctx), nil)}
+	listen.AwaitNetwork(ctx)
 	signals := make(chan os.Signal, 4) // from here on: one that comes during the start is not to kill us
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 	defer signal.Stop(signals)
@@ -131,11 +132,11 @@ func (s *supervisor) load() error {
 }
 
 func (s *supervisor) start(ctx context.Context) error {
-	wanted, err := endpoints(s.snap)
+	wanted, err := listen.Wanted(s.snap)
 	if err != nil {
 		return err
 	}
-	if s.open, err = s.open.with(wanted, s.owner); err != nil {
+	if s.open, err = s.open.With(wanted, s.owner); err != nil {
 		return err
 	}
 	if os.Geteuid() == 0 && !s.options.OneProcess {
@@ -192,19 +193,19 @@ func (s *supervisor) reload(ctx context.Context) error {
 // rewire has the engine use the configuration and its sockets; it closes the
 // sockets that are not wanted any more when the engine does without them.
 func (s *supervisor) rewire(ctx context.Context) error {
-	wanted, err := endpoints(s.snap)
+	wanted, err := listen.Wanted(s.snap)
 	if err != nil {
 		return err
 	}
-	next, err := s.open.with(wanted, s.owner)
+	next, err := s.open.With(wanted, s.owner)
 	if err != nil {
 		return err
 	}
 	if err := s.engine.configure(ctx, next, s.logFile); err != nil {
-		next.closeBut(s.open)
+		next.CloseBut(s.open)
 		return err
 	}
-	s.open.closeBut(next)
+	s.open.CloseBut(next)
 	s.open = next
 	return nil
 }
@@ -220,7 +221,7 @@ func placed(err error) error {
 
 func (s *supervisor) closeSockets() {
 	for _, open := range s.open {
-		open.file.Close()
+		open.File.Close()
 	}
 }
 

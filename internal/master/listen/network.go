@@ -1,4 +1,4 @@
-package master
+package listen
 
 import (
 	"context"
@@ -16,11 +16,11 @@ const networkLimit = 3 * time.Second
 // checked for duplicates (IFA_F_TENTATIVE).
 const tentativeFlag = 0x40
 
-// awaitNetwork waits while an interface is just coming up: it is configured,
+// AwaitNetwork waits while an interface is just coming up: it is configured,
 // but has no carrier and no working addresses yet. mynetworks and
 // inet_interfaces are read off the interfaces, so a start at boot time must
 // not be too early. A cable that stays unplugged costs the limit once.
-func awaitNetwork(ctx context.Context) {
+func AwaitNetwork(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, networkLimit)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)

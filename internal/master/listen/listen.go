@@ -1,4 +1,10 @@
-package master
+// Package listen is the sockets of the mail system: which ones master.cf wants,
+// and those that are open.
+//
+// It promises that a set of sockets is not changed once made: a reload makes
+// another, that shares what stays, and closes the rest when it is in use. Only
+// package master calls it, in the process that may open ports.
+package listen
 
 import (
 	"context"
@@ -17,28 +23,28 @@ import (
 	"posthaste/internal/sys/strerror"
 )
 
-// endpoint is one place to listen on for a service.
-type endpoint struct {
-	service string // key of the master.cf entry, "smtp/inet"
+// Endpoint is one place to listen on for a service.
+type Endpoint struct {
+	Service string // key of the master.cf entry, "smtp/inet"
 	network string // tcp4, tcp6, unix, unixgram
-	address string // "0.0.0.0:25", or a path
+	Address string // "0.0.0.0:25", or a path
 	private bool   // UNIX-domain: below private/ rather than public/
 }
 
 // key is the same for a service that was only renamed: it keeps its socket.
-func (e endpoint) key() string { return e.network + " " + e.address }
+func (e Endpoint) key() string { return e.network + " " + e.Address }
 
 // served are the programs behind UNIX-domain sockets that somebody outside
 // connects to. The other services of master.cf are called inside the process.
 var served = map[string]bool{"pickup": true, "qmgr": true, "flush": true, "showq": true, "postlogd": true, "spawn": true}
 
-// endpoints lists what a configuration wants to listen on.
-func endpoints(snap *config.Snapshot) ([]endpoint, error) {
+// Wanted lists what a configuration wants to listen on.
+func Wanted(snap *config.Snapshot) ([]Endpoint, error) {
 	queue, err := snap.Main().String("queue_directory")
 	if err != nil {
 		return nil, err
 	}
-	var all []endpoint
+	var all []Endpoint
 	for _, service := range snap.Services() {
 		switch service.Type {
 		case "inet":
@@ -58,14 +64,14 @@ func endpoints(snap *config.Snapshot) ([]endpoint, error) {
 			if service.Type == "unix-dgram" {
 				network = "unixgram"
 			}
-			all = append(all, endpoint{service.Key(), network, filepath.Join(queue, class, service.Name), service.IsPrivate()})
+			all = append(all, Endpoint{service.Key(), network, filepath.Join(queue, class, service.Name), service.IsPrivate()})
 		}
 	}
 	return all, nil
 }
 
 // inetEndpoints resolves "port", "host:port" and "[v6]:port" (master(5)).
-func inetEndpoints(snap *config.Snapshot, service mastercf.Service) ([]endpoint, error) {
+func inetEndpoints(snap *config.Snapshot, service mastercf.Service) ([]Endpoint, error) {
 	host, port := "", service.Name
 	if at := strings.LastIndexByte(service.Name, ':'); at >= 0 {
 		host, port = strings.Trim(service.Name[:at], "[]"), service.Name[at+1:]
@@ -83,13 +89,13 @@ func inetEndpoints(snap *config.Snapshot, service mastercf.Service) ([]endpoint,
 	if err != nil {
 		return nil, err
 	}
-	var all []endpoint
+	var all []Endpoint
 	for _, ip := range ips {
 		network := "tcp4"
 		if ip.Is6() {
 			network = "tcp6"
 		}
-		all = append(all, endpoint{service.Key(), network, netip.AddrPortFrom(ip, uint16(number)).String(), false})
+		all = append(all, Endpoint{service.Key(), network, netip.AddrPortFrom(ip, uint16(number)).String(), false})
 	}
 	return all, nil
 }
@@ -150,33 +156,33 @@ func haveIPv6() bool {
 }
 
 // open makes the socket. Its file can be handed on to another process.
-func (e endpoint) open() (*os.File, error) {
+func (e Endpoint) open() (*os.File, error) {
 	switch e.network {
 	case "tcp4", "tcp6":
-		l, err := net.Listen(e.network, e.address)
+		l, err := net.Listen(e.network, e.Address)
 		if err != nil {
-			host, port, _ := net.SplitHostPort(e.address)
+			host, port, _ := net.SplitHostPort(e.Address)
 			return nil, fmt.Errorf("bind %s port %s: %s", host, port, strerror.Text(err))
 		}
 		defer l.Close()
 		return l.(*net.TCPListener).File()
 	case "unixgram":
-		if err := removeSocket(e.address); err != nil {
+		if err := removeSocket(e.Address); err != nil {
 			return nil, err
 		}
-		c, err := net.ListenUnixgram(e.network, &net.UnixAddr{Name: e.address, Net: e.network})
+		c, err := net.ListenUnixgram(e.network, &net.UnixAddr{Name: e.Address, Net: e.network})
 		if err != nil {
-			return nil, fmt.Errorf("bind %s: %s", e.address, strerror.Text(err))
+			return nil, fmt.Errorf("bind %s: %s", e.Address, strerror.Text(err))
 		}
 		defer c.Close()
 		return c.File()
 	}
-	if err := removeSocket(e.address); err != nil {
+	if err := removeSocket(e.Address); err != nil {
 		return nil, err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: e.address, Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: e.Address, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("bind %s: %s", e.address, strerror.Text(err))
+		return nil, fmt.Errorf("bind %s: %s", e.Address, strerror.Text(err))
 	}
 	l.SetUnlinkOnClose(false)
 	defer l.Close()
@@ -198,40 +204,41 @@ func removeSocket(path string) error {
 	return nil
 }
 
-// sockets are the open endpoints, by key. A set is not changed once made.
-type sockets map[string]socket
+// Sockets are the open endpoints, by key. A set is not changed once made.
+type Sockets map[string]Socket
 
-type socket struct {
-	endpoint
-	file *os.File
+// Socket is an open endpoint. Its file can be handed to another process.
+type Socket struct {
+	Endpoint
+	File *os.File
 }
 
-// with opens what is wanted and not there yet. It closes nothing, except, on
-// an error, what it has opened itself: closeBut is for when the result is used.
-func (s sockets) with(wanted []endpoint, owner layout.Identity) (sockets, error) {
-	next := sockets{}
+// With opens what is wanted and not there yet. It closes nothing, except, on
+// an error, what it has opened itself: CloseBut is for when the result is used.
+func (s Sockets) With(wanted []Endpoint, owner layout.Identity) (Sockets, error) {
+	next := Sockets{}
 	for _, e := range wanted {
-		file, err := s[e.key()].file, error(nil)
-		if file == nil || next[e.key()].file != nil { // twice: let the kernel say so
+		file, err := s[e.key()].File, error(nil)
+		if file == nil || next[e.key()].File != nil { // twice: let the kernel say so
 			file, err = e.open()
 		}
-		if err == nil && s[e.key()].file == nil && e.network[0] == 'u' {
-			err = giveSocket(e.address, owner)
+		if err == nil && s[e.key()].File == nil && e.network[0] == 'u' {
+			err = giveSocket(e.Address, owner)
 		}
 		if err != nil {
-			next.closeBut(s)
+			next.CloseBut(s)
 			return nil, err
 		}
-		next[e.key()] = socket{e, file}
+		next[e.key()] = Socket{e, file}
 	}
 	return next, nil
 }
 
-// closeBut closes the sockets that are not in another set.
-func (s sockets) closeBut(kept sockets) {
+// CloseBut closes the sockets that are not in another set.
+func (s Sockets) CloseBut(kept Sockets) {
 	for key, old := range s {
-		if kept[key].file != old.file {
-			old.file.Close()
+		if kept[key].File != old.File {
+			old.File.Close()
 		}
 	}
 }
