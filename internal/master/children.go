@@ -40,9 +40,9 @@ func newChildren(s *supervisor) (*children, error) {
 	return &children{super: s, exits: make(chan death, 4), policy: policy}, nil
 }
 
-// death is the end of a process that was not asked to end.
+// death is the end of a process that was not asked to end, or never began.
 type death struct {
-	cmd *exec.Cmd
+	cmd *exec.Cmd // nil: no process could be started
 	why string
 }
 
@@ -51,6 +51,9 @@ func (c *children) died() <-chan death { return c.exits }
 // bury ends the other process when one died: each is useless without the other.
 func (c *children) bury(d death) {
 	c.super.log.Warnf("%s", d.why)
+	if d.cmd == nil {
+		return
+	}
 	other := c.mail
 	if d.cmd == c.mail {
 		other = c.delivery
@@ -65,15 +68,29 @@ func (c *children) bury(d death) {
 }
 
 // configure starts the processes if they do not run, and passes everything on.
+// Processes that cannot begin their work are ended: their death is followed by
+// another try.
 func (c *children) configure(ctx context.Context, open listen.Sockets, log *os.File) error {
 	if err := c.policy.Set(workerPolicy(c.super.snap)); err != nil {
 		return err
 	}
-	if c.mail == nil {
-		if err := c.spawn(ctx); err != nil {
-			return err
-		}
+	if c.mail != nil {
+		return c.pass(ctx, open, log)
 	}
+	if err := c.spawn(ctx); err != nil {
+		c.exits <- death{why: "mail: cannot start"}
+		return err
+	}
+	err := c.pass(ctx, open, log)
+	if err != nil {
+		c.mail.Process.Kill()
+	}
+	return err
+}
+
+// pass hands the sockets and the log to the mail process, which reads the
+// configuration anew.
+func (c *children) pass(ctx context.Context, open listen.Sockets, log *os.File) error {
 	keys := make([]string, 0, len(open))
 	for key := range open {
 		keys = append(keys, key)

@@ -56,6 +56,7 @@ type supervisor struct {
 	open    listen.Sockets
 	engine  engine
 	group   *lifecycle.Group
+	reloads chan struct{}
 
 	logFile *os.File
 	sink    *maillog.File
@@ -65,7 +66,7 @@ type supervisor struct {
 // Run starts the mail system and returns when it has stopped: on SIGTERM, on
 // SIGINT, or when ctx ends. SIGHUP reloads.
 func Run(ctx context.Context, o Options) error {
-	s := &supervisor{options: o, open: listen.Sockets{}, group: lifecycle.New(context.WithoutCancel(ctx), nil)}
+	s := &supervisor{options: o, open: listen.Sockets{}, reloads: make(chan struct{}, 1), group: lifecycle.New(context.WithoutCancel(ctx), nil)}
 	listen.AwaitNetwork(ctx)
 	signals := make(chan os.Signal, 4) // from here on: one that comes during the start is not to kill us
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
@@ -73,6 +74,7 @@ func Run(ctx context.Context, o Options) error {
 	lock, err := s.prepare()
 	if err == nil {
 		defer lock.Close() // the last thing: postfix stop waits for it
+		ctx = s.obey(ctx, signals)
 		if err = s.start(ctx); err != nil {
 			lock.Close() // who is told that it failed may try again at once
 		}
@@ -87,7 +89,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	s.log.Infof("daemon started -- version %s, configuration %s", version.Mail, o.ConfigDir)
-	s.watch(ctx, signals)
+	s.watch(ctx)
 	s.engine.stop()
 	s.closeSockets()
 	s.flush()
@@ -150,24 +152,47 @@ func (s *supervisor) start(ctx context.Context) error {
 	return s.engine.configure(ctx, s.open, s.logFile)
 }
 
-// watch serves signals until it is time to stop.
-func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) {
+// obey returns a context that ends with a signal to stop, whatever is being
+// waited for then, and passes requests for a reload on.
+func (s *supervisor) obey(ctx context.Context, signals <-chan os.Signal) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	s.group.Go("signals", func(context.Context) {
+		defer cancel()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.group.Stopping():
+				return
+			case got := <-signals:
+				if got != syscall.SIGHUP {
+					s.log.Infof("terminating on signal %d", got)
+					return
+				}
+				select {
+				case s.reloads <- struct{}{}:
+				default: // one is due already
+				}
+			}
+		}
+	})
+	return ctx
+}
+
+// watch serves reloads and brings back what died, until ctx ends.
+func (s *supervisor) watch(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case got := <-signals:
-			if got != syscall.SIGHUP {
-				s.log.Infof("terminating on signal %d", got)
-				return
-			}
+		case <-s.reloads:
 			if err := s.reload(ctx); err != nil {
 				s.log.Errorf("reload: %v; the former configuration stays in use", placed(err))
 			}
 		case d := <-s.engine.died():
 			s.engine.bury(d)
-			if err := s.engine.configure(ctx, s.open, s.logFile); err != nil {
-				s.log.Warnf("restart: %v", err)
+			if err := s.engine.configure(ctx, s.open, s.logFile); err != nil && ctx.Err() == nil {
+				s.log.Warnf("restart: %v", placed(err))
 			}
 		}
 	}

@@ -9,6 +9,7 @@
 //
 //	start                     run the server; postfix start does it too
 //	restart                   stop it and start it again
+//	reload                    postfix reload, and wait until it has effect
 //	signal SIG, ended          signal the server; wait until it is gone
 //	waitlog [-count=N] RE     wait for (N) log lines that match
 //	log RE, ! log RE          look at the log now
@@ -17,6 +18,7 @@
 //	queueid VAR QUEUE         set VAR to the only message of a queue
 //	send FROM TO...           send a message; the reply is stdout
 //	connect C [PORT]          open a connection named C, read the greeting
+//	dial                      open a connection, no more
 //	ask C LINE RE             send a line, read a reply, match it
 //	say C TEXT, hear C RE     only one of both; TEXT may have \r\n
 //	gone C, hangup C          wait for the end; end it
@@ -27,4 +29,8 @@
 //	                          there are as many again
 //	config NAME=VALUE...      postconf -e
 //	append FILE TEXT          add a line
+//	sent FROM TO              send until it is accepted
+//	refused PORT              wait until nobody listens there
+//	pour C N                  send N bytes without a line end
+//	damage DIR                put bad queue files there
 package e2e

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -15,7 +16,11 @@ import (
 	"posthaste/test/system"
 )
 
-func TestMain(m *testing.M) { os.Exit(system.Main(m)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "6") // scripts wait more than they work
+	os.Exit(system.Main(m))
+}
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -43,6 +48,7 @@ type stage struct {
 	clients map[string]*system.Client
 	hops    map[string]*system.Hop
 	open    int // files of the server when measured
+	reloads int
 }
 
 func setup(t *testing.T, env *testscript.Env) error {

@@ -18,9 +18,9 @@ import (
 type verb = func(ts *testscript.TestScript, neg bool, args []string)
 
 var verbs = map[string]verb{
-	"start": plain(0, start), "restart": plain(0, restart), "signal": plain(1, kill), "ended": plain(0, ended),
+	"start": plain(0, start), "restart": plain(0, restart), "reload": plain(0, reload), "signal": plain(1, sendSignal), "ended": plain(0, ended),
 	"waitlog": waitlog, "log": lookAtLog, "waitfile": plain(2, waitfile), "waitqueue": waitqueue, "queueid": plain(2, queueID),
-	"send": send, "connect": connect, "ask": plain(3, ask), "say": plain(2, say), "hear": plain(2, hear),
+	"send": send, "connect": connect, "dial": plain(0, dial), "ask": plain(3, ask), "say": plain(2, say), "hear": plain(2, hear),
 	"gone": plain(1, gone), "hangup": plain(1, hangup),
 	"hop": plain(2, hop), "hopwaits": plain(2, hopwaits), "release": plain(1, release), "hopgot": plain(2, hopgot),
 	"measure": plain(0, measure), "settled": plain(0, settled),
@@ -67,7 +67,27 @@ func restart(ts *testscript.TestScript, st *stage, _ []string) {
 	ts.Check(ts.Exec("postfix", "start"))
 }
 
-func kill(ts *testscript.TestScript, st *stage, args []string) {
+// reload reloads the configuration and waits until it is in use.
+func reload(ts *testscript.TestScript, st *stage, _ []string) {
+	st.reloads++
+	banner := fmt.Sprintf("configuration %d", st.reloads)
+	ts.Check(ts.Exec("postconf", "-e", "smtpd_banner="+banner))
+	ts.Check(ts.Exec("postfix", "reload"))
+	greeting := ""
+	if !system.Soon(func() bool {
+		c, err := system.Dial(st.server.Addr())
+		ts.Check(err)
+		defer c.Close()
+		greeting, err = c.Hear()
+		ts.Check(err)
+		ts.Check(c.Ask("QUIT", "221"))
+		return greeting == "220 "+banner
+	}) {
+		ts.Fatalf("the configuration is not in use; the greeting is %q", greeting)
+	}
+}
+
+func sendSignal(ts *testscript.TestScript, st *stage, args []string) {
 	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
 	signal, pid := signals[args[0]], st.pid()
 	if signal == 0 || pid == 0 {
@@ -187,6 +207,13 @@ func connect(ts *testscript.TestScript, neg bool, args []string) {
 	if err == nil {
 		st.clients[args[0]] = c
 	}
+}
+
+// dial opens a connection and wants nothing from it.
+func dial(ts *testscript.TestScript, st *stage, _ []string) {
+	c, err := system.Dial(st.server.Addr())
+	ts.Check(err)
+	ts.Defer(func() { c.Close() })
 }
 
 func client(ts *testscript.TestScript, st *stage, name string) *system.Client {

@@ -21,7 +21,7 @@ const (
 
 // commands are the names that the binary gets, as "make build" does.
 var commands = []string{"postfix", "postconf", "postmap", "postalias", "postqueue", "postsuper", "postcat", "postdrop",
-	"postlog", "sendmail", "mailq"}
+	"postlog", "postkick", "sendmail", "mailq"}
 
 // Bin is the directory of the built commands.
 func Bin() string { return os.Getenv(binVariable) }

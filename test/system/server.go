@@ -42,6 +42,7 @@ mynetworks = 127.0.0.0/8
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 smtp_host_lookup = native
+default_transport = error:4.4.1 no way out of a test
 virtual_mailbox_domains = box.test
 virtual_mailbox_base = %[1]s
 virtual_mailbox_maps = inline:{ {@box.test = box/} }
@@ -76,11 +77,31 @@ postlog    unix-dgram n  -      n      -      1       postlogd
 func New(t testing.TB, dir string, further ...string) *Server {
 	t.Helper()
 	s := &Server{Dir: dir, Port: FreePort(t), t: t}
-	owner := identity{os.Getuid(), os.Getgid()}
+	owner := s.owner()
+	if _, err := lookup("postfix"); err != nil && os.Getuid() == 0 {
+		further = append(further, "mail_owner = daemon", "setgid_group = mail") // Postfix was never here
+	}
 	s.write("main.cf", fmt.Sprintf(mainText, dir, owner.UID, owner.GID)+strings.Join(further, "\n")+"\n")
 	s.write("master.cf", fmt.Sprintf(masterText, s.Port))
 	t.Cleanup(s.finish)
 	return s
+}
+
+// owner is who owns mailboxes: the user of the test, or for root's system an
+// account that every machine has.
+func (s *Server) owner() identity {
+	s.t.Helper()
+	if os.Getuid() != 0 {
+		return identity{os.Getuid(), os.Getgid()}
+	}
+	nobody, err := lookup("nobody")
+	if err == nil {
+		err = errors.Join(os.Chmod(s.Dir, 0o755), os.Mkdir(s.Path("box"), 0o755), os.Chown(s.Path("box"), nobody.UID, nobody.GID))
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return nobody
 }
 
 // TempDir is a directory with a short name, for the names of sockets in it
@@ -171,7 +192,7 @@ func (s *Server) Kill() {
 	if err := syscall.Kill(-s.PID(), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		s.t.Fatal(err)
 	}
-	s.awaitEnd()
+	s.AwaitEnd()
 }
 
 // Stop asks the server to end, and waits.
@@ -180,10 +201,11 @@ func (s *Server) Stop() {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		s.t.Fatal(err)
 	}
-	s.awaitEnd()
+	s.AwaitEnd()
 }
 
-func (s *Server) awaitEnd() {
+// AwaitEnd waits for the end of the supervisor.
+func (s *Server) AwaitEnd() {
 	s.t.Helper()
 	select {
 	case <-s.ended:

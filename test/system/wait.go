@@ -10,7 +10,7 @@ import (
 )
 
 // Patience is how long a test waits for what should come soon.
-const Patience = 30 * time.Second
+const Patience = 20 * time.Second
 
 // Wait looks until condition holds; after Patience the test fails with what
 // was waited for.
