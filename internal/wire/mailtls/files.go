@@ -1,6 +1,7 @@
 package mailtls
 
 import (
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -190,7 +192,16 @@ func load(files Certificates, open opener) ([]tls.Certificate, error) {
 		}
 		all = append(all, cert)
 	}
+	// A client that takes both gets the shorter one, as from OpenSSL.
+	slices.SortStableFunc(all, func(a, b tls.Certificate) int { return rank(a) - rank(b) })
 	return all, nil
+}
+
+func rank(c tls.Certificate) int {
+	if _, ok := c.PrivateKey.(*ecdsa.PrivateKey); ok {
+		return 0
+	}
+	return 1
 }
 
 // loadChain reads a file of smtpd_tls_chain_files: a key, its certificates,
