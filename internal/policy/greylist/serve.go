@@ -2,6 +2,7 @@ package greylist
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -67,9 +68,13 @@ func (s *Server) session(ctx context.Context, conn net.Conn) {
 	}
 	in, out := bufio.NewReaderSize(conn, maxRequestLine), bufio.NewWriter(conn)
 	var r attributes
-	for {
-		if in.Buffered() == 0 && conn.SetDeadline(time.Now().Add(idleLimit)) != nil || ctx.Err() != nil {
-			return
+	var deadline time.Time
+	for ctx.Err() == nil {
+		if now := time.Now(); deadline.Sub(now) < idleLimit/2 {
+			deadline = now.Add(idleLimit)
+			if conn.SetDeadline(deadline) != nil {
+				return
+			}
 		}
 		if err := s.read(in, &r); err != nil {
 			return
@@ -114,34 +119,38 @@ func (s *Server) read(in *bufio.Reader, r *attributes) error {
 		if len(line) == 0 {
 			return nil
 		}
-		s.attribute(string(line), r)
+		s.attribute(line, r)
 	}
 	return errors.New("too many attributes")
 }
 
-func (s *Server) attribute(line string, r *attributes) {
-	name, value, ok := strings.Cut(line, "=")
-	if !ok {
+func (s *Server) attribute(line []byte, r *attributes) {
+	at := bytes.IndexByte(line, '=')
+	if at < 0 {
 		s.Log.Warnf("ignoring garbage: <%.100s>", line)
 		return
 	}
-	switch name {
+	to, value := (*string)(nil), line[at+1:]
+	switch string(line[:at]) {
 	case "request":
-		r.kind = value
+		to = &r.kind
 	case "instance":
-		r.Instance = value
+		to = &r.Instance
 	case "helo_name":
-		r.Helo = value
+		to = &r.Helo
 	case "etrn_domain":
 		r.Enhanced = true // Postfix 2.3 or later
 	case required[0]:
-		r.ClientAddress, r.has[0] = value, true
+		to, r.has[0] = &r.ClientAddress, true
 	case required[1]:
-		r.ClientName, r.has[1] = value, true
+		to, r.has[1] = &r.ClientName, true
 	case required[2]:
-		r.Sender, r.has[2] = value, true
+		to, r.has[2] = &r.Sender, true
 	case required[3]:
-		r.Recipient, r.has[3] = value, true
+		to, r.has[3] = &r.Recipient, true
+	}
+	if to != nil {
+		*to = string(value)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,6 +158,36 @@ func TestWhitelistFiles(t *testing.T) {
 	}
 	if err := w.AddRecipients(path + ".local"); err != nil {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+// TestLiteralsChangeNothing: expressions match as they do without a look at the
+// literals in them.
+func TestLiteralsChangeNothing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		expression, name string
+		want             bool
+	}{
+		{`/^ms-smtp.*\.rr\.com$/`, "MS-SMTP-1.tx.RR.com", true},
+		{`/^ms-smtp.*\.rr\.com$/`, "ms-smtp-1.tx.rr.org", false},
+		{`/abc|def/`, "xdefx", true},
+		{`/(abc)?def/`, "def", true},
+		{`/a(bcd)+e/`, "abcde", true},
+		{`/mail[0-9]{2}x/`, "MAIL12X.example", true},
+		{`/k1/`, "\u212a1.example", true},
+		{`/(?-i)ABC/`, "abc", false},
+		{`/(?-i)ABC/`, "ABC", true},
+		{`/(?<=a)bc/`, "abc", true}, // the other engine
+		{`//`, "x", true},
+	} {
+		w := &greylist.Whitelist{}
+		if err := w.AddClient(c.expression); err != nil {
+			t.Error(err)
+		}
+		if got := w.Client(c.name, netip.Addr{}); got != c.want {
+			t.Errorf("%s, %s: %v", c.expression, c.name, got)
+		}
 	}
 }
 

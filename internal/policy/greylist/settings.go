@@ -97,7 +97,7 @@ var enhancedForm = regexp.MustCompile(`^[0-9]\.[0-9]+\.[0-9]+`)
 // refusal is the action for a client that has to wait.
 func (s *Settings) refusal(wait int64, r Request) string {
 	domain := r.Recipient[strings.LastIndexByte(r.Recipient, '@')+1:]
-	text := strings.NewReplacer("%s", itoa(wait), "%r", domain).Replace(s.Text)
+	text := strings.ReplaceAll(strings.ReplaceAll(s.Text, "%s", itoa(wait)), "%r", domain)
 	if r.Enhanced && !enhancedForm.MatchString(text) {
 		text = "4.2.0 " + text
 	}

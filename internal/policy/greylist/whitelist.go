@@ -9,8 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dlclark/regexp2"
 )
@@ -33,9 +35,44 @@ type Whitelist struct {
 // matcher is a regular expression.
 type matcher interface{ matches(text string) bool }
 
-type linear struct{ *regexp.Regexp }
+// linear is an expression with a text that all it matches have in them, in
+// lower case: most names are done with that.
+type linear struct {
+	*regexp.Regexp
+	literal string
+}
 
-func (m linear) matches(text string) bool { return m.MatchString(text) }
+func (m linear) matches(text string) bool {
+	return (m.literal == "" || !isASCII(text) || strings.Contains(strings.ToLower(text), m.literal)) && m.MatchString(text)
+}
+
+func isASCII(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// literal is the longest text that whatever an expression matches has in it.
+func literal(expression string) string {
+	tree, err := syntax.Parse(expression, syntax.Perl|syntax.FoldCase)
+	if err != nil {
+		return ""
+	}
+	parts := []*syntax.Regexp{tree.Simplify()}
+	if parts[0].Op == syntax.OpConcat {
+		parts = parts[0].Sub
+	}
+	longest := ""
+	for _, part := range parts {
+		if text := strings.ToLower(string(part.Rune)); part.Op == syntax.OpLiteral && len(text) > len(longest) && isASCII(text) {
+			longest = text
+		}
+	}
+	return longest
+}
 
 type backtracking struct{ *regexp2.Regexp }
 
@@ -50,7 +87,7 @@ const matchTimeout = 50 * time.Millisecond
 // expression compiles what is between the slashes; case does not count.
 func expression(text string) (matcher, error) {
 	if re, err := regexp.Compile("(?i)" + text); err == nil {
-		return linear{re}, nil
+		return linear{re, literal(text)}, nil
 	}
 	re, err := regexp2.Compile(text, regexp2.IgnoreCase)
 	if err != nil {
