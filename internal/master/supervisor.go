@@ -76,6 +76,7 @@ func Run(ctx context.Context, o Options) error {
 		defer lock.Close() // the last thing: postfix stop waits for it
 		ctx = s.obey(ctx, signals)
 		if err = s.start(ctx); err != nil {
+			s.closeSockets()
 			lock.Close() // who is told that it failed may try again at once
 		}
 	}
@@ -149,7 +150,11 @@ func (s *supervisor) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.engine.configure(ctx, s.open, s.logFile)
+	if err := s.engine.configure(ctx, s.open, s.logFile); err != nil {
+		s.engine.stop()
+		return err
+	}
+	return nil
 }
 
 // obey returns a context that ends with a signal to stop, whatever is being

@@ -119,7 +119,7 @@ func TestKilledPartsComeBack(t *testing.T) {
 	close(stop)
 	sending.Wait()
 	check(t, s, accepted)
-	if n := strings.Count(s.Log(), "signal: killed"); n < rounds {
+	if n := strings.Count(s.Log(), "]: warning: process "); n < rounds {
 		t.Errorf("the log tells %d of %d deaths", n, rounds)
 	}
 }
