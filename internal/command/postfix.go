@@ -135,8 +135,9 @@ func (c *control) compatibility() {
 	}
 }
 
-// oddities lists settings without effect, in postconf's words; the log and a
-// terminal are also told the line and the nearest name.
+// oddities lists settings without effect, in postconf's words; a terminal is
+// also told the line and the nearest name, and so is the log when the system
+// takes the configuration into use.
 func (c *control) oddities() int {
 	list, err := config.Check(c.snap)
 	if err != nil {
@@ -149,7 +150,6 @@ func (c *control) oddities() int {
 			text = w.String()
 		}
 		fmt.Fprintf(c.env.Stderr, "postconf: warning: %s\n", text)
-		logLine(c.snap, "postfix/postfix-script", "warning: "+w.String())
 	}
 	return 0
 }

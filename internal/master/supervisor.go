@@ -90,6 +90,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	s.log.Infof("daemon started -- version %s, configuration %s", version.Mail, o.ConfigDir)
+	s.oddities()
 	s.watch(ctx)
 	s.engine.stop()
 	s.closeSockets()
@@ -157,6 +158,18 @@ func (s *supervisor) start(ctx context.Context) error {
 	return nil
 }
 
+// oddities logs settings without effect: no setting is silent.
+func (s *supervisor) oddities() {
+	list, err := config.Check(s.snap)
+	if err != nil {
+		return // it says so where the value is used
+	}
+	log := s.log.With("postfix/postfix-script")
+	for _, w := range list {
+		log.Warnf("%s", w)
+	}
+}
+
 // obey returns a context that ends with a signal to stop, whatever is being
 // waited for then, and passes requests for a reload on.
 func (s *supervisor) obey(ctx context.Context, signals <-chan os.Signal) context.Context {
@@ -211,6 +224,7 @@ func (s *supervisor) reload(ctx context.Context) error {
 	}
 	s.log.Infof("reload -- version %s, configuration %s", version.Mail, s.options.ConfigDir)
 	err := s.reopenLog()
+	s.oddities()
 	if err == nil {
 		err = s.rewire(ctx)
 	}
