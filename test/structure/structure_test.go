@@ -92,7 +92,7 @@ func TestImportsRunDownward(t *testing.T) {
 	for _, s := range sources(t) {
 		own := floorOf(s.dir())
 		if own < 0 {
-			t.Errorf("%s: this directory has no floor; see HOUSE in docs/ARCHITECTURE.md", s.path)
+			t.Errorf("%s: this directory has no floor; see docs/ARCHITECTURE.md", s.path)
 			continue
 		}
 		for _, spec := range s.file.Imports {
