@@ -29,8 +29,9 @@ type generation struct {
 	retire context.CancelFunc
 	// accepting are the loops that take connections of clients.
 	accepting sync.WaitGroup
-	own       []netip.Addr // of inet_interfaces
-	proxy     []netip.Addr // of proxy_interfaces
+	released  chan struct{} // closed when the queue manager does without it
+	own       []netip.Addr  // of inet_interfaces
+	proxy     []netip.Addr  // of proxy_interfaces
 
 	tables   *table.Opener
 	resolver *route.Resolver
@@ -55,6 +56,7 @@ func newGeneration(s *System) (*generation, error) {
 	g := &generation{system: s, snap: snap, main: snap.Main(), cleanups: map[string]*cleanup.Service{}, agents: map[string]qmgr.Service{}}
 	g.verify = &verification{g: g}
 	g.group = lifecycle.New(context.Background(), s.panicked)
+	g.released = make(chan struct{})
 	g.listen, g.retire = context.WithCancel(g.group.Context())
 	for _, build := range []func() error{g.openTables, g.ownAddresses, g.routing, g.reports, g.cleanupServices, g.transports} {
 		if err := build(); err != nil {
@@ -98,8 +100,8 @@ func (g *generation) unlisten() {
 // unlistenLimit is for loops that are busy otherwise, such as with a table.
 const unlistenLimit = time.Second
 
-// drain ends listening, waits for the sessions, and closes the tables. A
-// session goes on as it began: clients do not notice a reload. ctx or stopping
+// drain ends listening, waits for sessions and deliveries, and closes the
+// tables. They go on as they began: nobody notices a reload. ctx or stopping
 // ends the wait.
 func (g *generation) drain(ctx context.Context, stopping <-chan struct{}) {
 	g.retire()
@@ -107,6 +109,10 @@ func (g *generation) drain(ctx context.Context, stopping <-chan struct{}) {
 	g.system.core.Go("sessions of a former generation", func(context.Context) {
 		defer close(ended)
 		g.group.Wait()
+		select {
+		case <-g.released:
+		case <-stopping:
+		}
 	})
 	limit := time.NewTimer(drainLimit)
 	defer limit.Stop()
@@ -205,7 +211,8 @@ func (g *generation) reports() error {
 
 // neighbours are what the queue manager needs of a generation.
 func (g *generation) neighbours() qmgr.Neighbours {
-	n := qmgr.Neighbours{Resolver: g.resolver, Agents: g, Bouncer: g.bounce, Probed: g.verify.Probed}
+	n := qmgr.Neighbours{Resolver: g.resolver, Agents: g, Bouncer: g.bounce, Probed: g.verify.Probed,
+		Released: func() { close(g.released) }}
 	if g.probeResolver != nil {
 		n.Probing = g.probeResolver
 	}

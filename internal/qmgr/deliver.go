@@ -47,9 +47,11 @@ func (l *Loop) deliver(m *message, del *schedule.Delivery, service Service) {
 	for _, i := range del.Indexes {
 		a.wanted[i] = true
 	}
+	release := set.hold()
 	l.work("deliver "+del.Destination.Transport, func(ctx context.Context) func() {
 		a.run(ctx, set.AgentDeadline)
 		return func() {
+			release()
 			l.answered(a, del)
 			l.progress(m)
 		}

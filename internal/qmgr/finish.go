@@ -31,6 +31,8 @@ func (l *Loop) finishNext() {
 		m := l.toFinish[0]
 		l.toFinish = l.toFinish[1:]
 		l.finishing++
+		m.set = l.current // for a message may wait long, and its configuration go
+		release := m.set.hold()
 		claim := l.claim
 		l.work("qmgr finish", func(ctx context.Context) func() {
 			ctx, cancel := l.deadline(context.WithoutCancel(ctx), m.set.Deadline)
@@ -38,6 +40,7 @@ func (l *Loop) finishNext() {
 			err := l.safely(string(m.id)+": finish", func() error { return l.finish(ctx, claim, m) })
 			return func() {
 				l.finishing--
+				release()
 				l.finished(m, err)
 			}
 		})

@@ -34,6 +34,7 @@ func (l *Loop) openNext() {
 		m := &message{id: c.id, key: l.lastKey, flush: c.flush, set: l.current, active: l.deps.Now(), reasons: map[int]Result{}}
 		l.active[m.id] = m
 		l.opening++
+		release := m.set.hold()
 		l.work("qmgr open", func(ctx context.Context) func() {
 			ctx, cancel := l.deadline(ctx, m.set.Deadline)
 			defer cancel()
@@ -41,6 +42,7 @@ func (l *Loop) openNext() {
 			err := l.safely(string(m.id)+": open", func() error { p = l.open(ctx, m); return nil })
 			return func() {
 				l.opening--
+				release()
 				p.ok = p.ok && err == nil
 				l.opened(m, p)
 			}

@@ -96,6 +96,10 @@ type Neighbours struct {
 	// Probed is told the answers to address verification probes (verify(8));
 	// nil if nobody asks.
 	Probed func(recipient addr.Address, s dsn.Status)
+	// Released is called once, from the loop, when nothing uses these
+	// neighbours any more: others have come, and all work with these has
+	// ended. It must not block. nil if nobody asks.
+	Released func()
 }
 
 // Deps are the parts that stay.
@@ -139,13 +143,34 @@ type Loop struct {
 	complaint map[string]time.Time // when an unknown transport was last warned about
 }
 
-// settings is one configuration snapshot, never changed.
+// settings is one configuration snapshot. Work that holds it goes on with its
+// neighbours after others have come.
 type settings struct {
 	Config
 	Neighbours
 	log      transport.LogConfig
 	deferred map[string]bool // defer_transports
 	ext      addr.Extensions
+
+	// These belong to the loop.
+	users    int
+	replaced bool
+}
+
+// hold keeps the neighbours of a snapshot from being released before the
+// function that it returns has been called.
+func (set *settings) hold() (release func()) {
+	set.users++
+	return func() {
+		set.users--
+		set.unused()
+	}
+}
+
+func (set *settings) unused() {
+	if set.replaced && set.users == 0 && set.Released != nil {
+		set.Released()
+	}
 }
 
 // New makes a Loop. Start sets it going.
@@ -174,7 +199,12 @@ func (l *Loop) use(cfg Config, n Neighbours) {
 		l.deps.Log.Warnf("bounce_queue_lifetime is larger than maximal_queue_lifetime - adjusting bounce_queue_lifetime")
 		cur.BounceLifetime = cfg.MaxLifetime
 	}
+	old := l.current
 	l.current = cur
+	if old != nil {
+		old.replaced = true
+		old.unused()
+	}
 	l.schedule.SetBackoff(cfg.MinBackoff)
 	for name := range l.limits {
 		delete(l.limits, name)
