@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"posthaste/internal/cleanup"
+	"posthaste/internal/inbound/accept"
 	"posthaste/internal/inbound/peer"
 	"posthaste/internal/inbound/smtpd/auth"
 	"posthaste/internal/inbound/starttls"
@@ -33,7 +34,7 @@ type Server struct {
 	log  *maillog.Logger
 
 	normal, stress *settings
-	slots          chan struct{} // nil for no limit
+	acceptor       *accept.Acceptor
 
 	mu          sync.Mutex
 	sessions    map[*session]struct{}
@@ -42,7 +43,6 @@ type Server struct {
 	serial      int64
 	stopping    bool      // idle sessions end
 	stressUntil time.Time // last shortage of sessions
-	heldUntil   time.Time // no session begins before
 }
 
 // settings is a Config with its lists opened.
@@ -90,9 +90,7 @@ func New(cfg Config, deps Deps, opt Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	if opt.MaxProc > 0 {
-		s.slots = make(chan struct{}, opt.MaxProc)
-	}
+	s.acceptor = accept.New("smtpd "+opt.Service, opt.MaxProc, deps.Log)
 	if cfg.MinFree > 0 && cfg.MessageLimit > 0 && float64(cfg.MinFree)/1.5 < float64(cfg.MessageLimit) {
 		s.log.Warnf("queue_minfree(%d) should be at least 1.5*message_size_limit(%d)", cfg.MinFree, cfg.MessageLimit)
 	}
@@ -191,62 +189,10 @@ func (s *settings) closers() []io.Closer {
 // end with 421, the others after their message; when its context ends, all do.
 // While all sessions are in use, connections wait in the listener.
 func (s *Server) Serve(ctx context.Context, g *lifecycle.Group, ln net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	name := "smtpd " + s.opt.Service
 	drained := s.enter()
 	defer s.leave()
-	g.Go(name+" stop", func(ctx context.Context) { s.watch(ctx, g, drained) })
-	woken := make(chan struct{})
-	unblock := context.AfterFunc(ctx, func() {
-		defer close(woken)
-		setAcceptDeadline(ln, time.Unix(1, 0))
-	})
-	defer func() {
-		if !unblock() {
-			<-woken
-		}
-		setAcceptDeadline(ln, time.Time{})
-	}()
-	g.Go(name+" accept", func(context.Context) {
-		select {
-		case <-g.Stopping():
-		case <-ctx.Done():
-		}
-		cancel()
-	})
-	for {
-		if !s.acquire(ctx) {
-			return nil
-		}
-		conn, err := ln.Accept()
-		if err != nil {
-			s.release()
-			if ctx.Err() != nil {
-				return nil
-			}
-			if errors.Is(err, net.ErrClosed) {
-				return fmt.Errorf("smtpd: %w", err)
-			}
-			s.log.Warnf("accept connection: %v", err)
-			if !pause(ctx, time.Second) {
-				return nil
-			}
-			continue
-		}
-		if !g.Go(name, func(ctx context.Context) {
-			defer s.release()
-			if !s.held(ctx, g) {
-				conn.Close()
-				return
-			}
-			s.ServeConn(ctx, conn)
-		}) {
-			s.release()
-			conn.Close()
-			return nil
-		}
-	}
+	g.Go("smtpd "+s.opt.Service+" stop", func(ctx context.Context) { s.watch(ctx, g, drained) })
+	return s.acceptor.Serve(ctx, g, ln, s.ServeConn)
 }
 
 // crash notes that a session met a configuration that no session can work
@@ -255,60 +201,7 @@ func (s *Server) crash() {
 	if s.deps.Throttle == nil {
 		return
 	}
-	until := s.deps.Now().Add(s.deps.Throttle())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.heldUntil = until
-}
-
-// held waits while sessions have to wait, and reports whether to begin.
-func (s *Server) held(ctx context.Context, g *lifecycle.Group) bool {
-	for {
-		s.mu.Lock()
-		wait := s.heldUntil.Sub(s.deps.Now())
-		s.mu.Unlock()
-		if wait <= 0 {
-			return true
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return false
-		case <-g.Stopping():
-			t.Stop()
-			return false
-		}
-	}
-}
-
-// setAcceptDeadline wakes Accept up, for the listeners that can.
-func setAcceptDeadline(ln net.Listener, t time.Time) {
-	if l, ok := ln.(interface{ SetDeadline(time.Time) error }); ok {
-		_ = l.SetDeadline(t)
-	}
-}
-
-func (s *Server) acquire(ctx context.Context) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	if s.slots == nil {
-		return true
-	}
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (s *Server) release() {
-	if s.slots != nil {
-		<-s.slots
-	}
+	s.acceptor.Hold(s.deps.Throttle())
 }
 
 // enter counts a Serve or a session; the channel closes after the last leave.
