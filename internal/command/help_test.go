@@ -24,6 +24,7 @@ var specOf = map[string][]string{
 	"command.postconf.parse":    {"postconf"},
 	"command.postmap.parse":     {"postmap", "postalias"},
 	"submission.sendmail.parse": {"sendmail"},
+	"greylisting.tool.parse":    {"greylist"},
 	"command.Env.Getopt":        {}, // passes the spec on
 }
 
@@ -35,6 +36,7 @@ var pageOf = map[string]string{
 	"try": "posthaste.1", "version": "posthaste.1",
 	"master": "master.8", "posthaste-mail": "master.8", "posthaste-delivery": "master.8",
 	"spf": "posthaste-spf.1", "postfix-policyd-spf-perl": "policyd-spf.1",
+	"postgrey": "postgrey.8", "greylist": "posthaste-greylist.1",
 	"mailq": "sendmail.1", "newaliases": "sendmail.1",
 }
 

@@ -14,6 +14,7 @@ import (
 	"posthaste/internal/config"
 	"posthaste/internal/delivery/worker"
 	"posthaste/internal/master/layout"
+	"posthaste/internal/policy/greylist/checkgreylist"
 	"posthaste/internal/policy/rate"
 	"posthaste/internal/policy/spf/checkspf"
 	"posthaste/internal/qmgr"
@@ -41,14 +42,15 @@ type Listener struct {
 // System is the running mail system: what lasts over reloads (the queue, its
 // manager, counters, workers), and the generation of roles in use.
 type System struct {
-	env     Environment
-	sink    maillog.Sink
-	lock    *os.File
-	store   *spool.Spool
-	dns     dns.Resolver
-	workers worker.Host
-	rates   *rate.Counter
-	spf     *checkspf.Results
+	env      Environment
+	sink     maillog.Sink
+	lock     *os.File
+	store    *spool.Spool
+	dns      dns.Resolver
+	workers  worker.Host
+	rates    *rate.Counter
+	spf      *checkspf.Results
+	greylist *checkgreylist.Keeper
 	// verified are the caches of address verification.
 	verified verifyCaches
 	loop     *qmgr.Loop
@@ -94,6 +96,11 @@ func NewSystem(env Environment) (*System, error) {
 	}
 	s.rates = rate.New(unit, nil)
 	s.spf = checkspf.NewResults()
+	data, err := snap.Main().String("data_directory")
+	if err != nil {
+		return nil, err
+	}
+	s.greylist = checkgreylist.NewKeeper(data, s.core, s.logger(snap.Main(), "postgrey"))
 	return s, nil
 }
 

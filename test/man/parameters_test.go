@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write the lists of parameters in docs/m
 // rooms are the packages (or, with .go, files) below internal whose parameters
 // a page lists.
 var rooms = map[string][]string{
-	"smtpd.8":           {"inbound/smtpd", "policy/restrict", "policy/spf/checkspf"},
+	"smtpd.8":           {"inbound/smtpd", "policy/restrict", "policy/spf/checkspf", "policy/greylist/checkgreylist"},
 	"cleanup.8":         {"cleanup", "cleanup/rewrite", "cleanup/content"},
 	"qmgr.8":            {"qmgr", "qmgr/schedule", "queue/spool"},
 	"trivial-rewrite.8": {"qmgr/route"},

@@ -15,18 +15,13 @@ import (
 	"posthaste/internal/table/indexed"
 )
 
-// obeyer is a greylist, here or in another process.
-type obeyer interface {
-	Obey(ctx context.Context, o greylist.Order) greylist.Reply
-}
-
 // importBatch is how many entries go into one order.
 const importBatch = 1000
 
 // importBerkeley takes over the databases of postgrey in a directory, and
 // returns the number of new entries. postgrey must not run: what it has not
 // written out yet would be missing.
-func importBerkeley(ctx context.Context, dir string, to obeyer) (n int, err error) {
+func importBerkeley(ctx context.Context, dir string, to greylist.Obeyer) (n int, err error) {
 	for kind, file := range map[greylist.Kind]string{greylist.Triplets: "postgrey", greylist.Clients: "postgrey_clients"} {
 		done, err := importFile(ctx, filepath.Join(dir, file), kind, to)
 		n += done
@@ -37,7 +32,7 @@ func importBerkeley(ctx context.Context, dir string, to obeyer) (n int, err erro
 	return n, nil
 }
 
-func importFile(ctx context.Context, name string, kind greylist.Kind, to obeyer) (n int, err error) {
+func importFile(ctx context.Context, name string, kind greylist.Kind, to greylist.Obeyer) (n int, err error) {
 	path := indexed.Path("btree", name)
 	if _, err := os.Stat(path); err != nil {
 		return 0, err

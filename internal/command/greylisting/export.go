@@ -13,7 +13,7 @@ import (
 
 // exportBerkeley writes the triplets as the database of postgrey, for programs
 // that read it (postgreyreport).
-func exportBerkeley(ctx context.Context, dir string, from obeyer) error {
+func exportBerkeley(ctx context.Context, dir string, from greylist.Obeyer) error {
 	var pairs [][2]string
 	err := pages(ctx, from, greylist.Order{Op: "list", Kind: greylist.Triplets}, func(r greylist.Reply) error {
 		for _, item := range r.Items {

@@ -24,7 +24,7 @@ type tool struct {
 	*cli.Env
 	dir   string
 	kind  greylist.Kind
-	to    obeyer
+	to    greylist.Obeyer
 	close func() error
 	now   func() time.Time
 }
@@ -37,7 +37,7 @@ func Greylist(ctx context.Context, env *cli.Env) int {
 		fmt.Fprintf(env.Stderr, "%s: fatal: %s\n", env.Name, greylistUsage)
 		return 1
 	}
-	if status := t.open(ctx); status != 0 {
+	if status := t.open(words[0]); status != 0 {
 		return status
 	}
 	err := t.run(ctx, words)
@@ -90,15 +90,16 @@ func (t *tool) parse() (words []string, ok bool) {
 	return words, len(words) > 0
 }
 
-// open connects to the running greylist, or opens its file.
-func (t *tool) open(ctx context.Context) int {
+// open connects to the running greylist, or opens its file, which only import
+// begins.
+func (t *tool) open(command string) int {
 	remote, err := greylist.Dial(filepath.Join(t.dir, socketName))
 	if err == nil {
 		t.to, t.close = remote, remote.Close
 		return 0
 	}
 	path := filepath.Join(t.dir, databaseName)
-	if _, err := os.Stat(path); err != nil && !slices.Contains(t.Args, "import") {
+	if _, err := os.Stat(path); err != nil && command != "import" {
 		return t.Fatal(1, "there is no greylist in %s: %s", t.dir, cli.Reason(err))
 	}
 	store, err := greylist.OpenBolt(path, nil)
@@ -137,7 +138,7 @@ func (t *tool) run(ctx context.Context, words []string) error {
 }
 
 // pages gives an order page by page.
-func pages(ctx context.Context, to obeyer, order greylist.Order, use func(greylist.Reply) error) error {
+func pages(ctx context.Context, to greylist.Obeyer, order greylist.Order, use func(greylist.Reply) error) error {
 	for {
 		reply := to.Obey(ctx, order)
 		if reply.Error != "" {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,14 +19,15 @@ import (
 
 	"posthaste/internal/command/cli"
 	"posthaste/internal/policy/greylist"
+	"posthaste/internal/policy/greylist/checkgreylist"
 	"posthaste/internal/sys/lifecycle"
 	"posthaste/internal/sys/maillog"
 )
 
 // Names below the directory of the database.
 const (
-	databaseName = "greylist.db"
-	socketName   = "greylist.sock"
+	databaseName = checkgreylist.DatabaseName
+	socketName   = checkgreylist.SocketName
 )
 
 // Exit statuses of postgrey.
@@ -84,9 +86,13 @@ type daemon struct {
 	hangup  chan os.Signal
 }
 
+// gcPercent trades some memory, of which there is little, for speed.
+const gcPercent = 400
+
 // start does all that can fail: it listens, gives up root, opens the database
 // and reads the whitelists.
 func (d *daemon) start(ctx context.Context) error {
+	debug.SetGCPercent(gcPercent)
 	d.startLog(ctx)
 	d.log.Infof("postgrey starting, pid %d", os.Getpid())
 	d.hangup = make(chan os.Signal, 1)
@@ -193,7 +199,7 @@ func (d *daemon) serveControl() {
 		return
 	}
 	d.control = ln
-	d.work.Go("greylist control", func(ctx context.Context) { d.grey.ServeControl(ctx, d.work, ln) })
+	d.work.Go("greylist control", func(ctx context.Context) { greylist.ServeControl(ctx, d.work, ln, d.grey) })
 }
 
 // readWhitelists reads the files. What is wrong in them is complained about.

@@ -3,6 +3,23 @@ package params
 // own are the parameters that Postfix does not have. They stay out of lists of
 // all parameters, which are compared with Postfix's; what is set is shown.
 var own = []Param{
+	{Name: "posthaste_greylist_action", Default: "DEFER_IF_PERMIT", Min: 1},
+	{Name: "posthaste_greylist_auto_whitelist_clients", Kind: Int, Default: "5"},
+	{Name: "posthaste_greylist_delay", Kind: Time, Default: "300s", Min: 1},
+	{Name: "posthaste_greylist_header", Default: "X-Greylist: delayed %t seconds by posthaste-%v at %h; %d", Min: 1},
+	{Name: "posthaste_greylist_ipv4_prefix_length", Kind: Int, Default: "24", Min: 1, Max: 32},
+	{Name: "posthaste_greylist_ipv6_prefix_length", Kind: Int, Default: "64", Min: 1, Max: 128},
+	{Name: "posthaste_greylist_lookup_by_host", Kind: Bool, Default: "no"},
+	{Name: "posthaste_greylist_max_age", Kind: Time, Default: "35d", Min: 1, Unit: 'd'},
+	{Name: "posthaste_greylist_max_entries", Kind: Int, Default: "5000000", Min: 1},
+	{Name: "posthaste_greylist_privacy", Kind: Bool, Default: "no"},
+	{Name: "posthaste_greylist_providers"},
+	{Name: "posthaste_greylist_retry_window", Kind: Time, Default: "2d", Min: 1, Unit: 'd'},
+	{Name: "posthaste_greylist_signs"},
+	{Name: "posthaste_greylist_strip_tags", Kind: Bool, Default: "yes"},
+	{Name: "posthaste_greylist_text", Default: "Greylisted, try again in %s seconds", Min: 1},
+	{Name: "posthaste_greylist_whitelist_clients", Default: "$config_directory/greylist_clients"},
+	{Name: "posthaste_greylist_whitelist_recipients", Default: "$config_directory/greylist_recipients"},
 	{Name: "posthaste_spf_authserv_id", Default: "$myhostname", Min: 1},
 	{Name: "posthaste_spf_backup_mx", Kind: Bool, Default: "yes"},
 	{Name: "posthaste_spf_check_helo", Kind: Bool, Default: "yes"},

@@ -39,6 +39,12 @@ const (
 	orderTimeout = time.Minute
 )
 
+// Obeyer carries orders out: a Greylist, here or in another process. What goes
+// wrong is in the reply.
+type Obeyer interface {
+	Obey(ctx context.Context, o Order) Reply
+}
+
 // Obey carries an order out.
 func (g *Greylist) Obey(ctx context.Context, o Order) Reply {
 	r, err := g.obey(ctx, o)
@@ -155,7 +161,7 @@ func ListenControl(path string) (net.Listener, error) {
 
 // ServeControl obeys orders that come through a socket, each an object of JSON
 // in a line, until the listener is closed or ctx ends.
-func (g *Greylist) ServeControl(ctx context.Context, group *lifecycle.Group, ln net.Listener) {
+func ServeControl(ctx context.Context, group *lifecycle.Group, ln net.Listener, to Obeyer) {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	for {
@@ -163,20 +169,20 @@ func (g *Greylist) ServeControl(ctx context.Context, group *lifecycle.Group, ln 
 		if err != nil {
 			return
 		}
-		if !group.Go("greylist control", func(ctx context.Context) { g.controlled(ctx, conn) }) {
+		if !group.Go("greylist control", func(ctx context.Context) { controlled(ctx, conn, to) }) {
 			conn.Close()
 		}
 	}
 }
 
-func (g *Greylist) controlled(ctx context.Context, conn net.Conn) {
+func controlled(ctx context.Context, conn net.Conn, to Obeyer) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
 	for conn.SetDeadline(time.Now().Add(orderTimeout)) == nil && ctx.Err() == nil {
 		var o Order
-		if in.Decode(&o) != nil || out.Encode(g.Obey(ctx, o)) != nil {
+		if in.Decode(&o) != nil || out.Encode(to.Obey(ctx, o)) != nil {
 			return
 		}
 	}

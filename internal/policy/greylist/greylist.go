@@ -41,10 +41,29 @@ type Decision struct {
 	Delay  time.Duration // how long a message was held off, when the header says so
 }
 
+// Shared is what several Greylists on one Store have in common: several
+// services may have their own settings.
+type Shared struct {
+	own      atomic.Pointer[Whitelist] // what the store lists
+	marked   instances
+	stats    counters
+	trouble  throttle
+	full     throttle
+	pressure chan struct{} // asks for a sweep now
+}
+
+// NewShared makes the common part.
+func NewShared() *Shared {
+	s := &Shared{pressure: make(chan struct{}, 1)}
+	s.own.Store(&Whitelist{})
+	return s
+}
+
 // Deps is what a Greylist works with. Only Store is needed.
 type Deps struct {
-	Store Store
-	Log   *maillog.Logger
+	Store  Store
+	Log    *maillog.Logger
+	Shared *Shared // nil: its own
 	// SPF and Listed answer the questions that signs and providers need.
 	SPF    SPF
 	Listed func(ctx context.Context, zone string, ip netip.Addr) bool
@@ -53,16 +72,10 @@ type Deps struct {
 
 // Greylist decides. Safe for concurrent use.
 type Greylist struct {
+	*Shared
 	set   Settings
 	deps  Deps
 	white atomic.Pointer[Whitelist] // files
-	own   atomic.Pointer[Whitelist] // what the store lists
-
-	marked   instances
-	stats    counters
-	trouble  throttle
-	full     throttle
-	pressure chan struct{} // asks for a sweep now
 }
 
 // New makes a Greylist. Settings that are zero have postgrey's defaults.
@@ -70,9 +83,11 @@ func New(set Settings, deps Deps) *Greylist {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	g := &Greylist{set: set.withDefaults(), deps: deps, pressure: make(chan struct{}, 1)}
+	if deps.Shared == nil {
+		deps.Shared = NewShared()
+	}
+	g := &Greylist{Shared: deps.Shared, set: set.withDefaults(), deps: deps}
 	g.white.Store(&Whitelist{})
-	g.own.Store(&Whitelist{})
 	return g
 }
 

@@ -106,7 +106,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	g := greylist.New(greylist.Settings{}, greylist.Deps{Store: greylist.NewMemory()})
 	group := lifecycle.New(context.Background(), nil)
-	group.Go("control", func(ctx context.Context) { g.ServeControl(ctx, group, ln) })
+	group.Go("control", func(ctx context.Context) { greylist.ServeControl(ctx, group, ln, g) })
 	defer group.Stop(time.Millisecond)
 	remote, err := greylist.Dial(path)
 	if err != nil {

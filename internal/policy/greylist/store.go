@@ -55,8 +55,9 @@ type Store interface {
 	// Scan returns up to limit items with keys above after, in the order of
 	// keys. It sees all changes that were made before it began.
 	Scan(ctx context.Context, kind Kind, after string, limit int) ([]Item, error)
-	// Len is the number of entries of a kind. It is quick, and may be a little
-	// too high for keys that were put or deleted in the last seconds.
+	// Len is the number of entries of a kind. It is quick, exact after a
+	// Scan, and may else be a little too high for keys that were put or deleted
+	// in the last seconds.
 	Len(ctx context.Context, kind Kind) (int, error)
 }
 

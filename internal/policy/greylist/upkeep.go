@@ -47,6 +47,10 @@ func (g *Greylist) Stats(ctx context.Context) (Stats, error) {
 	s.Decisions, s.Waited = maps.Clone(g.stats.reasons), g.stats.waited
 	g.stats.mu.Unlock()
 	for _, kind := range Kinds() {
+		// After a Scan, Len is exact.
+		if _, err := g.deps.Store.Scan(ctx, kind, "", 1); err != nil {
+			return s, err
+		}
 		n, err := g.deps.Store.Len(ctx, kind)
 		if err != nil {
 			return s, err
@@ -62,17 +66,23 @@ const (
 	maxPressure = 20 // 35 days halved that often are seconds
 )
 
+// WaitForSweep waits until it is time to sweep: every hour, and when the store
+// gets full. It returns false when ctx ends.
+func (s *Shared) WaitForSweep(ctx context.Context) bool {
+	timer := time.NewTimer(sweepEvery)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-s.pressure:
+	}
+	return true
+}
+
 // Run sweeps the store every hour, and when it gets full, until ctx ends.
 func (g *Greylist) Run(ctx context.Context) {
-	timer := time.NewTicker(sweepEvery)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		case <-g.pressure:
-		}
+	for g.WaitForSweep(ctx) {
 		if err := g.Sweep(ctx); err != nil && ctx.Err() == nil {
 			g.deps.Log.Warnf("greylist: sweep: %v", err)
 		}

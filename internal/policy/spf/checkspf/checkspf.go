@@ -196,6 +196,15 @@ func (g *Gate) answers(ctx context.Context, v *restrict.View, ip netip.Addr) []s
 	return list
 }
 
+// Answer is what SPF says about a message: about its sender, or the HELO name
+// when that is null. It is for other policies that want to know.
+func (g *Gate) Answer(ctx context.Context, ip netip.Addr, from addr.Address, helo string) spf.Answer {
+	if from == "" {
+		return g.results.check(ctx, g.checker, spf.Query{IP: ip, Scope: spf.Helo, Helo: helo})
+	}
+	return g.results.check(ctx, g.checker, spf.Query{IP: ip, Sender: sender(from), Helo: helo})
+}
+
 // sender is the address that is looked up: with an internationalised domain in
 // the form that DNS has.
 func sender(a addr.Address) string {
