@@ -82,7 +82,7 @@ func TestLifeOfAnAddress(t *testing.T) {
 		b.ask("u@a.example", restrict.VerifyOK, "250 2.1.5 Ok", 2)
 		b.now = b.now.Add(8 * 24 * time.Hour)
 		b.ask("u@a.example", restrict.VerifyOK, "250 2.1.5 Ok", 3) // refreshed in the background
-		b.Probed("u@a.example", no)                               // does not displace a good result
+		b.Probed("u@a.example", no)                                // does not displace a good result
 		b.ask("u@a.example", restrict.VerifyOK, "250 2.1.5 Ok", 3)
 		b.now = b.now.Add(24 * 24 * time.Hour)
 		b.ask("u@a.example", restrict.VerifyPending, inProgress, 4) // expired
