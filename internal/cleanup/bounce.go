@@ -39,7 +39,10 @@ func (m *Submission) bounce(ctx context.Context, status dsn.Status) error {
 	for _, r := range recipients {
 		results = append(results, qmgr.Result{Recipient: r, Status: status, Relay: "none", Action: "failed"})
 	}
-	err := m.svc.deps.Bouncer.Notify(ctx, m.notice(qmgr.NoticeFailure, results))
+	notice := m.notice(qmgr.NoticeFailure, results)
+	// What was refused for its content is not sent around any more.
+	notice.Redact = m.fails&failContent != 0
+	err := m.svc.deps.Bouncer.Notify(ctx, notice)
 	if err != nil {
 		return err
 	}

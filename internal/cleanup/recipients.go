@@ -37,9 +37,7 @@ func (m *Submission) AddRecipient(ctx context.Context, r envelope.Recipient) {
 		r.ORCPT = envelope.ORCPT(r.Address)
 	}
 	m.noteUTF8([]byte(r.Address))
-	if m.recipient == "" {
-		m.recipient = r.Address
-	}
+	m.recipient = r.Address
 	m.expand(ctx, r)
 	if m.flags&BCC != 0 {
 		m.copyTo(ctx, m.job.RecipientBCC(ctx, r.Address))

@@ -244,4 +244,10 @@ func (m *Submission) remove(how string) {
 }
 
 // Abort drops the message; it does nothing after Commit.
-func (m *Submission) Abort() { m.remove("canceled") }
+func (m *Submission) Abort() {
+	if limit := m.svc.cfg.MessageLimit; limit > 0 && m.size >= limit && !m.done {
+		// With its envelope the file would be too large.
+		m.svc.deps.Log.Warnf("mail_stream_cleanup: close error")
+	}
+	m.remove("canceled")
+}

@@ -45,9 +45,7 @@ func (p *postconf) showMaster() error {
 		}
 	}
 	if !p.quiet {
-		for _, w := range usage.MasterUnused() {
-			p.Warnf("%s", w.Text)
-		}
+		p.complain(usage.MasterUnused())
 	}
 	return nil
 }

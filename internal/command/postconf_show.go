@@ -29,10 +29,23 @@ func (p *postconf) showMain() error {
 	if usage == nil || p.quiet {
 		return nil
 	}
-	for _, w := range append(usage.MainUnused(), usage.MasterUnused()...) {
-		p.Warnf("%s", w.Text)
-	}
+	p.complain(append(usage.MainUnused(), usage.MasterUnused()...))
 	return nil
+}
+
+// deprecation is where to read about old settings.
+const deprecation = "See https://www.postfix.org/DEPRECATION_README.html for details"
+
+// complain warns about settings, and says where to read about the old ones.
+func (p *postconf) complain(list []config.Warning) {
+	old := false
+	for _, w := range list {
+		p.Warnf("%s", w.Text)
+		old = old || w.Finding == config.Deprecated
+	}
+	if old {
+		p.Warnf("%s", deprecation)
+	}
 }
 
 func (p *postconf) parameters(s *config.Snapshot, usage *config.Usage) error {

@@ -144,12 +144,17 @@ func (c *control) oddities() int {
 		fmt.Fprintf(c.env.Stderr, "postconf: fatal: %v\n", err)
 		return c.fatal("cannot execute /usr/sbin/postconf!")
 	}
+	old := false
 	for _, w := range list {
+		old = old || w.Finding == config.Deprecated
 		text := w.Text
 		if isTerminal(c.env.Stderr) {
 			text = w.String()
 		}
 		fmt.Fprintf(c.env.Stderr, "postconf: warning: %s\n", text)
+	}
+	if old {
+		fmt.Fprintf(c.env.Stderr, "postconf: warning: %s\n", deprecation)
 	}
 	return 0
 }

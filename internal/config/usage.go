@@ -415,13 +415,13 @@ func appendUnused(list []Warning, s maincf.Setting, path string, used bool) []Wa
 	switch {
 	case !used && deprecated:
 		w.Finding = Deprecated
-		w.Text = fmt.Sprintf("%s: support for parameter %s has been removed; instead, %s", path, s.Name, instead)
+		w.Text = fmt.Sprintf("%s: support for parameter \"%s\" has been removed; instead, %s", path, s.Name, instead)
 	case !used:
 		w.Finding = Unused
 		w.Text = fmt.Sprintf("%s: unused parameter: %s=%s", path, s.Name, s.Value)
 	case deprecated:
 		w.Finding = Deprecated
-		w.Text = fmt.Sprintf("%s: support for parameter %s will be removed; instead, %s", path, s.Name, instead)
+		w.Text = fmt.Sprintf("%s: support for parameter \"%s\" will be removed; instead, %s", path, s.Name, instead)
 	default:
 		return list
 	}

@@ -48,7 +48,7 @@ relay_domains = a # b
 		"main.cf: unused parameter: helper=$other (line 5)",
 		"main.cf: unused parameter: nobody=$missing (line 7)",
 		"main.cf: unused parameter: users_quary=select (line 10)",
-		"main.cf: support for parameter smtpd_use_tls will be removed; instead, specify smtpd_tls_security_level (line 12)",
+		"main.cf: support for parameter \"smtpd_use_tls\" will be removed; instead, specify \"smtpd_tls_security_level\" (line 12)",
 		"main.cf: read-only parameter assignment: process_id=7 (line 13)",
 		"master.cf: unused parameter: smtpd_baner=x (line 1); did you mean smtpd_banner?",
 	}

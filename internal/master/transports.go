@@ -97,7 +97,7 @@ func makeLMTP(g *generation, view *config.View, _ mastercf.Service, log *maillog
 
 func (g *generation) smtpDeps(log *maillog.Logger) smtp.Deps {
 	queue, _ := g.main.String("queue_directory")
-	return smtp.Deps{DNS: g.system.dns, Log: log, Own: g.isOwn, QueueDirectory: queue, Tables: g.tables.With(log), OpenFile: g.system.env.OpenFile}
+	return smtp.Deps{DNS: g.system.dns, Log: log, Own: g.isOwn, IsLocal: g.resolver.IsLocal, QueueDirectory: queue, Tables: g.tables.With(log), OpenFile: g.system.env.OpenFile}
 }
 
 func makeVirtual(g *generation, view *config.View, _ mastercf.Service, log *maillog.Logger) (transport.Agent, error) {

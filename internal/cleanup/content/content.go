@@ -31,12 +31,16 @@ type Inspector struct {
 }
 
 // New opens the tables.
-func New(cfg Config, tables *table.Opener) *Inspector {
+func New(cfg Config, tables *table.Opener) *Inspector { return NewNamed("", cfg, tables) }
+
+// NewNamed is New for parameters whose names have something in front, such as
+// smtp_header_checks.
+func NewNamed(prefix string, cfg Config, tables *table.Opener) *Inspector {
 	open := func(title, list string) *table.Maps {
 		if list == "" {
 			return nil
 		}
-		return tables.Maps(title, list, table.FoldedKeys)
+		return tables.Maps(prefix+title, list, table.FoldedKeys)
 	}
 	i := &Inspector{body: open("body_checks", cfg.Body), size: cfg.BodySize}
 	i.header[rfc822.Primary] = open("header_checks", cfg.Header)
@@ -59,6 +63,11 @@ func (i *Inspector) Close() error {
 // Parts reports whether headers inside of the body matter.
 func (i *Inspector) Parts() bool {
 	return !i.header[rfc822.Part].Empty() || !i.header[rfc822.Nested].Empty()
+}
+
+// Empty reports that there is nothing to look for.
+func (i *Inspector) Empty() bool {
+	return i.header[rfc822.Primary].Empty() && !i.Parts() && !i.Lines()
 }
 
 // Lines reports whether body lines matter.

@@ -84,7 +84,15 @@ func (e *Env) Load(flagC string) (*Tool, int) {
 
 // LogAnyway makes the log of a privileged command go to maillog_file while no
 // log service runs. Others have nothing to say then.
-func (t *Tool) LogAnyway() { t.sink.file = t.file }
+func (t *Tool) LogAnyway() {
+	if os.Geteuid() != 0 || t.file == "" || strings.HasPrefix(t.file, "/dev/") {
+		return
+	}
+	// It is opened now, because the command may drop its rights.
+	if f, err := os.OpenFile(t.file, os.O_WRONLY|os.O_APPEND, 0); err == nil {
+		t.sink.file = f
+	}
+}
 
 // Quiet makes what follows go to standard error only.
 func (t *Tool) Quiet() { t.Log = nil }
@@ -128,8 +136,8 @@ func Reason(err error) string { return strerror.Text(err) }
 
 // sink puts lines where maillog_file and syslog_facility say.
 type sink struct {
-	socket string // of postlogd, "" without maillog_file
-	file   string
+	socket string   // of postlogd, "" without maillog_file
+	file   *os.File // where lines go while no log service runs; nil: nowhere
 	syslog maillog.Sink
 }
 
@@ -141,7 +149,6 @@ func ServiceSink(view *config.View) (maillog.Sink, error) {
 		return nil, err
 	}
 	s := newSink(&p)
-	s.file = ""
 	return s, nil
 }
 
@@ -186,14 +193,9 @@ func (s *sink) Write(l maillog.Line) {
 
 // direct appends to the log file while no postlogd runs, for who may.
 func (s *sink) direct(l maillog.Line) {
-	if os.Geteuid() != 0 || s.file == "" || strings.HasPrefix(s.file, "/dev/") {
+	if s.file == nil {
 		return
 	}
-	f, err := os.OpenFile(s.file, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return
-	}
-	defer f.Close()
 	host, _ := os.Hostname()
-	_, _ = f.Write(maillog.AppendLine(nil, l, host))
+	_, _ = s.file.Write(maillog.AppendLine(nil, l, host))
 }

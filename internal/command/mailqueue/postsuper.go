@@ -2,8 +2,10 @@ package mailqueue
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -85,6 +87,9 @@ func Postsuper(ctx context.Context, env *cli.Env) int {
 		return env.Fatal(1, "use of this command is reserved for the superuser")
 	}
 	p.LogAnyway()
+	if err := becomeOwner(filepath.Join(c.Dir, "deferred")); err != nil {
+		return p.Fatal(1, "cannot work as the owner of the mail queue: %v", err)
+	}
 	return p.run(ctx, c, options.Operands())
 }
 
@@ -97,6 +102,24 @@ func owns(dir string) bool {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(stat.Uid) == os.Getuid()
+}
+
+// becomeOwner drops root's rights for good and goes on as the owner of the
+// queue: what it makes there is the mail system's, and it touches nothing that
+// the owner may not.
+func becomeOwner(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil // there is no queue yet; the work will say so
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Uid == 0 {
+		return nil
+	}
+	return errors.Join(syscall.Setgroups([]int{int(stat.Gid)}), syscall.Setgid(int(stat.Gid)), syscall.Setuid(int(stat.Uid)))
 }
 
 // request notes one option with a queue id; ALL is everything.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"posthaste/internal/delivery/smtp/outgoing"
 	"posthaste/internal/delivery/smtp/tlspolicy"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/qmgr/transport"
@@ -27,6 +28,8 @@ type Deps struct {
 	QueueDirectory string                // relative LMTP socket names start here
 	LMTP           bool                  // speak LMTP
 	Tables         *table.Opener         // nil: TLS policies are not looked up
+	// IsLocal tells domains whose addresses generic(5) has by local part, too.
+	IsLocal func(ctx context.Context, domain string) (bool, error)
 	// OpenFile opens certificate files that only root may read; nil: os.Open.
 	OpenFile func(path string) (*os.File, error)
 }
@@ -39,7 +42,9 @@ type Agent struct {
 	lmtp   bool
 	tls    *tlspolicy.Policies
 	queue  string
-	dial   func(ctx context.Context, network, local, remote string) (net.Conn, error)
+	// outgoing changes addresses and content.
+	outgoing *outgoing.Rewriter
+	dial     func(ctx context.Context, network, local, remote string) (net.Conn, error)
 }
 
 // New makes an agent for one service of master.cf. The error names a setting
@@ -59,12 +64,13 @@ func New(c Config, d Deps) (*Agent, error) {
 	}
 	return &Agent{
 		config: c, log: d.Log, lmtp: d.LMTP, tls: policies, queue: d.QueueDirectory, dial: dial,
-		finder: &finder{config: c, dns: d.DNS, log: d.Log, own: own},
+		outgoing: outgoing.Open(c.Outgoing, prefix, d.Tables, d.IsLocal),
+		finder:   &finder{config: c, dns: d.DNS, log: d.Log, own: own},
 	}, nil
 }
 
 // Close closes the tables.
-func (a *Agent) Close() error { return a.tls.Close() }
+func (a *Agent) Close() error { return errors.Join(a.tls.Close(), a.outgoing.Close()) }
 
 var _ transport.Agent = (*Agent)(nil)
 
@@ -114,7 +120,9 @@ type delivery struct {
 	final   bool                  // there is no other host to try
 	relay   string                // of the last session, "none" without
 	done    map[int]bool          // indexes of answered recipients
-	tls     string
+	// utf8Header: the header of the message is not ASCII; nil until it matters.
+	utf8Header *bool
+	tls        string
 }
 
 // Deliver implements transport.Agent.
@@ -230,7 +238,7 @@ func (d *delivery) attempt(ctx context.Context, t target) bool {
 		rcpts := d.pending
 		d.pending = nil
 		tx := &transaction{session: s, delivery: d, rcpts: rcpts}
-		if err = tx.run(); err != nil {
+		if err = tx.run(ctx); err != nil {
 			d.keepUnanswered(rcpts)
 		}
 	}
@@ -337,17 +345,3 @@ func (d *delivery) report(s *session, rcpt transport.Recipient, status dsn.Statu
 }
 
 func (d *delivery) answered(index int) bool { return d.done[index] }
-
-// needsUTF8 reports whether the envelope cannot be said in ASCII.
-func (d *delivery) needsUTF8() bool {
-	e := d.request.Envelope
-	if !e.Sender.IsASCII() {
-		return true
-	}
-	for _, r := range d.request.Recipients {
-		if !r.Address.IsASCII() {
-			return true
-		}
-	}
-	return false
-}

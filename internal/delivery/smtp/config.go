@@ -14,6 +14,7 @@ package smtp
 import (
 	"time"
 
+	"posthaste/internal/delivery/smtp/outgoing"
 	"posthaste/internal/delivery/smtp/tlspolicy"
 )
 
@@ -46,6 +47,8 @@ type Config struct {
 	DiscardKeywords  string `param:"smtp_discard_ehlo_keywords"`
 	LineLimit        int    `param:"smtp_line_length_limit"`
 	SendXforward     bool   `param:"smtp_send_xforward_command"`
+
+	Outgoing outgoing.Config
 
 	MXAddressLimit    int    `param:"smtp_mx_address_limit"`
 	MXSessionLimit    int    `param:"smtp_mx_session_limit"`

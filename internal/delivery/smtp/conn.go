@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
@@ -85,29 +84,4 @@ func (c *conn) receive() (reply, error) {
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// contentError is trouble with our own copy of the message.
-type contentError struct{ error }
-
-func (e contentError) Unwrap() error { return e.error }
-
-// sendContent copies a message into the DATA stream, without the final dot.
-// An error of r is a contentError.
-func sendContent(w *smtpproto.DataWriter, r io.Reader) error {
-	buffer := make([]byte, writeBuffer)
-	for {
-		n, err := r.Read(buffer)
-		if n > 0 {
-			if _, err := w.Write(buffer[:n]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return contentError{err}
-		}
-	}
 }

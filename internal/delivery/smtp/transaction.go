@@ -1,11 +1,14 @@
 package smtp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"posthaste/internal/delivery/smtp/outgoing"
+	"posthaste/internal/mail/addr"
 	"posthaste/internal/mail/dsn"
 	"posthaste/internal/mail/envelope"
 	"posthaste/internal/qmgr/transport"
@@ -25,6 +28,9 @@ type transaction struct {
 	refused  bool // MAIL or DATA was refused: recipients are answered for
 	dataOK   bool // 354 was received
 	wasReset bool // RSET was sent
+
+	sender    addr.Address   // as the server is told
+	addresses []addr.Address // of rcpts, likewise
 }
 
 // step is one command with its time limit and what to do with its reply.
@@ -37,8 +43,15 @@ type step struct {
 
 // run sends the message. A siteError means that the connection broke; every
 // recipient without an answer is then tried elsewhere.
-func (t *transaction) run() error {
-	if status := t.unsuitable(); !status.IsZero() {
+func (t *transaction) run(ctx context.Context) error {
+	if t.lacksUTF8() {
+		return t.withoutUTF8()
+	}
+	status := t.unsuitable()
+	if status.IsZero() {
+		status = t.generic(ctx)
+	}
+	if !status.IsZero() {
 		t.delivery.failAll(t.session, t.rcpts, status)
 		return nil
 	}
@@ -55,7 +68,7 @@ func (t *transaction) run() error {
 	case !t.dataOK:
 		return t.reset()
 	}
-	return t.content()
+	return t.content(ctx)
 }
 
 // unsuitable is a message that this server cannot take.
@@ -64,19 +77,25 @@ func (t *transaction) unsuitable() dsn.Status {
 	if t.sizeLimit > 0 && r.Size > t.sizeLimit {
 		return dsn.Newf(550, "5.3.4", "message size %d exceeds size limit %d of server %s", r.Size, t.sizeLimit, t.where)
 	}
-	if r.Envelope.SMTPUTF8 && t.delivery.needsUTF8() && !t.has("SMTPUTF8") {
-		return dsn.Newf(550, "5.6.7", "message requires SMTPUTF8, but no server was found that supports SMTPUTF8. "+
-			"The last attempted server was %s", t.where)
-	}
 	return dsn.Status{}
+}
+
+func (t *transaction) lacksUTF8() bool { return !t.has("SMTPUTF8") && t.delivery.needsUTF8() }
+
+// withoutUTF8 leaves the message to a server that has SMTPUTF8 (RFC 6531 §3.1).
+func (t *transaction) withoutUTF8() error {
+	status := dsn.Newf(550, "5.6.7", "message requires SMTPUTF8, but no server was found that supports SMTPUTF8. "+
+		"The last attempted server was %s", t.where)
+	t.session.tls = t.delivery.tls // TLS was of no concern
+	return siteError{status.WithScope(dsn.Message)}
 }
 
 // steps are the commands up to DATA.
 func (t *transaction) steps() []step {
 	c := t.agent.config
-	steps := []step{{t.mailCommand(), c.MailTimeout, "sending MAIL FROM", t.takeMail}}
-	for _, r := range t.rcpts {
-		steps = append(steps, step{t.rcptCommand(r.Recipient), c.RcptTimeout, "sending RCPT TO",
+	steps := append(t.xforward(), step{t.mailCommand(), c.MailTimeout, "sending MAIL FROM", t.takeMail})
+	for i, r := range t.rcpts {
+		steps = append(steps, step{t.rcptCommand(t.addresses[i], r.Recipient), c.RcptTimeout, "sending RCPT TO",
 			func(reply reply) { t.takeRcpt(r, reply) }})
 	}
 	if t.trial() {
@@ -167,7 +186,7 @@ func (t *transaction) reset() error {
 
 // content sends the message and takes the final replies. Without an accepted
 // recipient only the dot goes out, as the server waits for it.
-func (t *transaction) content() error {
+func (t *transaction) content(ctx context.Context) error {
 	c := t.agent.config
 	if len(t.accepted) > 0 {
 		t.conn.within(c.DataXferTimeout)
@@ -177,7 +196,8 @@ func (t *transaction) content() error {
 		t.conn.out.Reset(pacedWriter{t.conn, c.DataXferTimeout})
 		defer func() { t.conn.out.Reset(t.conn) }()
 		data := smtpproto.NewDataWriter(t.conn.out, c.LineLimit)
-		err := sendContent(data, t.delivery.request.Open())
+		r := t.delivery.request
+		err := t.agent.outgoing.Copy(ctx, r.ID, t.limit(), data, r.Open())
 		if err == nil {
 			err = data.Close()
 		}
@@ -212,6 +232,15 @@ func (t *transaction) content() error {
 	return nil
 }
 
+// limit is how the server wants text. The client's word that there are only
+// seven bits is believed.
+func (t *transaction) limit() outgoing.Limit {
+	if t.has("8BITMIME") || t.delivery.request.Envelope.Encoding == envelope.Encoding7bit {
+		return outgoing.EightBit
+	}
+	return outgoing.SevenBit
+}
+
 // finish answers for recipients after the final dot.
 func (t *transaction) finish(rcpts []transport.Recipient, r reply) {
 	if !r.ok() {
@@ -226,7 +255,7 @@ func (t *transaction) finish(rcpts []transport.Recipient, r reply) {
 // cutOff ends the connection in mid-message: the server must not take what
 // was sent so far for the whole.
 func (t *transaction) cutOff(err error) error {
-	var ours contentError
+	var ours outgoing.SourceError
 	if errors.As(err, &ours) {
 		t.lost = true
 		return siteError{dsn.Trouble(err, "queue file read error").WithScope(dsn.Message)}
@@ -249,7 +278,7 @@ func (t *transaction) mailCommand() string {
 	r := t.delivery.request
 	e := r.Envelope
 	var b strings.Builder
-	fmt.Fprintf(&b, "MAIL FROM:<%s>", e.Sender.External())
+	fmt.Fprintf(&b, "MAIL FROM:<%s>", t.sender.External())
 	if t.has("SIZE") {
 		fmt.Fprintf(&b, " SIZE=%d", r.Size)
 	}
@@ -275,8 +304,8 @@ func (t *transaction) mailCommand() string {
 	return b.String()
 }
 
-func (t *transaction) rcptCommand(r envelope.Recipient) string {
-	command := "RCPT TO:<" + r.Address.External() + ">"
+func (t *transaction) rcptCommand(to addr.Address, r envelope.Recipient) string {
+	command := "RCPT TO:<" + to.External() + ">"
 	if !t.has("DSN") {
 		return command
 	}

@@ -252,7 +252,7 @@ func (s *session) commit(in *inflow, ok string) reply {
 		return say(ok)
 	case status.Code() == 552 || status.Code() == 554:
 		return statusReply(status).mark(errBounce)
-	case status.Permanent():
+	case status.Permanent(), status.Temporary() && !strings.HasPrefix(status.Enhanced(), "4.3."):
 		return statusReply(status).mark(errPolicy)
 	case status.Temporary():
 		return statusReply(status).mark(errResource)
@@ -263,7 +263,7 @@ func (s *session) commit(in *inflow, ok string) reply {
 // act puts the restrictions' wishes into the envelope.
 func (s *session) act() {
 	a, e := &s.view.Actions, s.txn.sub.Envelope()
-	e.Hold = a.Hold
+	e.Hold = e.Hold || a.Hold
 	if a.Filter != "" {
 		e.Filter = a.Filter
 	}

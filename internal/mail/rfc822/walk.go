@@ -40,6 +40,18 @@ type Events interface {
 	Defect(p Problem, text []byte)
 }
 
+// Composite tells that an entity is made of others: multipart/* or message/*.
+type Composite bool
+
+// HeaderEnder is implemented by Events that change what is inside of parts.
+type HeaderEnder interface {
+	// HeaderEnd follows the last field of every header, that of a part or of
+	// a nested message too, before the body that it describes.
+	HeaderEnd(c Composite, t Transfer)
+	// Boundary comes before the Body that is a boundary line.
+	Boundary()
+}
+
 // Options of a Walker.
 type Options struct {
 	LineLimit   int // longer lines are handed on in pieces
@@ -169,6 +181,7 @@ func (w *Walker) Close() {
 		if w.class == Primary {
 			w.inHeader = false
 			w.events.EndOfHeader(nil)
+			w.headerEnd()
 		}
 	}
 }
@@ -260,6 +273,7 @@ func (w *Walker) endHeader(line []byte, whole, blank bool) {
 		}
 		w.events.EndOfHeader(bad)
 	}
+	w.headerEnd()
 	w.enter()
 	switch {
 	case blank:
@@ -269,6 +283,12 @@ func (w *Walker) endHeader(line []byte, whole, blank bool) {
 		w.emit(line, whole)
 	default:
 		w.emit(line, whole)
+	}
+}
+
+func (w *Walker) headerEnd() {
+	if e, ok := w.events.(HeaderEnder); ok {
+		e.HeaderEnd(w.kind != mediaOther, w.transfer)
 	}
 }
 
@@ -356,6 +376,9 @@ func (w *Walker) startPart(line []byte, whole bool) {
 	w.depth = open.depth
 	w.inHeader = false
 	w.offset = 0
+	if e, ok := w.events.(HeaderEnder); ok {
+		e.Boundary()
+	}
 	w.emit(line, whole)
 	if last {
 		w.stack = w.stack[:i]
