@@ -532,6 +532,33 @@ func TestReconfigure(t *testing.T) {
 	})
 }
 
+// TestReleased: former neighbours are let go when nothing uses them any more,
+// and not before.
+func TestReleased(t *testing.T) {
+	within(t, nil, func(t *testing.T, w *world) {
+		released := 0
+		n := w.neighbours()
+		n.Released = func() { released++ }
+		reconfigure := func(n Neighbours) {
+			t.Helper()
+			if err := w.loop.Reconfigure(context.Background(), w.cfg, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reconfigure(n)
+		w.agent.delay = 10 * time.Second
+		w.store.put(mail("s@x", "ok@d.example"), queue.Incoming)
+		wait(time.Second)
+		reconfigure(w.neighbours())
+		if wait(time.Second); released != 0 {
+			t.Error("released while a delivery is under way")
+		}
+		if wait(20 * time.Second); released != 1 {
+			t.Errorf("released %d times after the delivery", released)
+		}
+	})
+}
+
 // TestEveryRecipientAnswered is the promise of the package: whatever agents,
 // resolver and store do, every recipient is delivered once, or reported once,
 // or still queued; and in the end none is queued.
