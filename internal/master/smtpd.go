@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,6 +86,10 @@ func (g *generation) smtpServer(view *config.View, service mastercf.Service, log
 	if err := view.Fill(&c); err != nil {
 		return nil, err
 	}
+	stressed, err := g.stressed(service, c)
+	if err != nil {
+		return nil, err
+	}
 	checker, err := g.checker(view, service, log)
 	if err != nil {
 		return nil, err
@@ -105,12 +111,31 @@ func (g *generation) smtpServer(view *config.View, service mastercf.Service, log
 		OnPanic:  func(value any, stack []byte) { g.system.panicked("smtpd session", value, stack) },
 		OpenFile: g.system.env.OpenFile, Throttle: func() time.Duration { return g.crashed("smtpd") },
 		Log: log,
-	}, smtpd.Options{Service: service.Name, MaxProc: service.ProcessLimit(limit)})
+	}, smtpd.Options{Service: service.Name, MaxProc: service.ProcessLimit(limit), Stress: stressed})
 	if err != nil {
 		return nil, err
 	}
 	g.keep(server)
+	tellUnsupported(view, "smtpd_", log)
 	return server, nil
+}
+
+// stressed are the settings with stress=yes, for when all sessions are in use
+// (STRESS_README); nil if they are no others.
+func (g *generation) stressed(service mastercf.Service, normal smtpd.Config) (*smtpd.Config, error) {
+	service.Options = append(slices.Clone(service.Options), mastercf.Option{Name: "stress", Value: "yes"})
+	view, err := g.snap.Service(service)
+	if err != nil {
+		return nil, err
+	}
+	var c smtpd.Config
+	if err := view.Fill(&c); err != nil {
+		return nil, err
+	}
+	if reflect.DeepEqual(c, normal) {
+		return nil, nil
+	}
+	return &c, nil
 }
 
 // checker parses the restriction lists of a service.

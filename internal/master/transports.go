@@ -78,6 +78,7 @@ func makeSMTP(g *generation, view *config.View, _ mastercf.Service, log *maillog
 	if told := oldDefault(view, log); told != nil {
 		told("smtp_tls_security_level=(empty)", "")
 	}
+	tellUnsupported(view, "smtp_", log)
 	return smtp.New(c, g.smtpDeps(log))
 }
 
@@ -90,6 +91,7 @@ func makeLMTP(g *generation, view *config.View, _ mastercf.Service, log *maillog
 	if c.LHLOName, err = view.String("lmtp_lhlo_name"); err != nil {
 		return nil, err
 	}
+	tellUnsupported(view, "lmtp_", log)
 	d := g.smtpDeps(log)
 	d.LMTP = true
 	return smtp.New(c, d)
