@@ -11,7 +11,7 @@ DESTDIR  ?=
 COMMANDS = postfix postconf postmap postalias postqueue postsuper postcat postdrop \
 	postlog postkick postlock postgrey sendmail mailq newaliases policyd-spf postfix-policyd-spf-perl
 
-.PHONY: all build run test check oracle bench fuzz install uninstall clean
+.PHONY: all build run test check lint oracle bench fuzz install uninstall clean
 
 all: build
 
@@ -23,16 +23,18 @@ run: build
 	@bin/posthaste try run
 
 test:
-	$(GO) test ./...
+	$(GO) test -race ./...
 
-# Everything that must be green before a change is done.
-check:
+# Format, vet, staticcheck, the other system, and the tests: everything that
+# must be green before a change is done.
+check: lint test
+
+lint:
 	@unformatted=$$(gofmt -l cmd internal test bench); if [ -n "$$unformatted" ]; then echo "gofmt wants changes in:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	GOOS=freebsd CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/posthaste
 	cd tools && $(GO) build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
-	$(GO) test -race -shuffle=on ./...
 
 # The scenarios of real Postfix that must pass, with the logs (needs root).
 ORACLE ?= ../shared/oracle

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Cache keeps what is known about addresses. Losing it costs probes, nothing
@@ -154,7 +155,7 @@ const openWait = time.Second
 // is replaced by an empty one. name is what the log calls it.
 func Open(path, name string) (Cache, error) {
 	db, err := openDB(path)
-	if err != nil && !errors.Is(err, bbolt.ErrTimeout) && !errors.Is(err, os.ErrPermission) {
+	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.Is(err, os.ErrPermission) {
 		if os.Remove(path) == nil {
 			db, err = openDB(path)
 		}

@@ -364,6 +364,7 @@ func TestResumption(t *testing.T) {
 	}
 }
 
+//lint:ignore ST1008 the log belongs to the error
 func connect(t *testing.T, c mailtls.ClientConfig, p mailtls.Policy, cert *tlstest.Cert) (*mailtls.Info, error, string) {
 	t.Helper()
 	log := &maillog.Memory{}
