@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"posthaste/internal/config"
+	"posthaste/internal/config/maincf"
 	"posthaste/internal/config/mastercf"
 	"posthaste/internal/delivery/bounce"
 	"posthaste/internal/inbound/smtpd"
@@ -123,7 +124,7 @@ func (g *generation) smtpServer(view *config.View, service mastercf.Service, log
 // stressed are the settings with stress=yes, for when all sessions are in use
 // (STRESS_README); nil if they are no others.
 func (g *generation) stressed(service mastercf.Service, normal smtpd.Config) (*smtpd.Config, error) {
-	service.Options = append(slices.Clone(service.Options), mastercf.Option{Name: "stress", Value: "yes"})
+	service.Options = append(slices.Clone(service.Options), maincf.Setting{Name: "stress", Value: "yes"})
 	view, err := g.snap.Service(service)
 	if err != nil {
 		return nil, err

@@ -90,11 +90,9 @@ func NewSystem(env Environment) (*System, error) {
 	if err := s.startWorkers(); err != nil {
 		return nil, err
 	}
-	unit, err := snap.Main().Duration("anvil_rate_time_unit")
-	if err != nil {
+	if err := s.startAnvil(snap); err != nil {
 		return nil, err
 	}
-	s.rates = rate.New(unit, nil)
 	s.spf = checkspf.NewResults()
 	data, err := snap.Main().String("data_directory")
 	if err != nil {

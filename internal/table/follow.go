@@ -27,6 +27,23 @@ type Following[T any] struct {
 	mu       sync.Mutex // one loads, the others go on with the old value
 	seen     fs.FileInfo
 	complain string // the last complaint, told once
+
+	describe func(error) error // words a file that was removed; see Removable
+	removed  atomic.Pointer[error]
+}
+
+// Removable makes a file that is removed later count as a table that cannot be
+// opened, as in Postfix, until it is there again: Value returns what describe
+// makes of the reason. Without it the last good version stays.
+func (f *Following[T]) Removable(describe func(error) error) { f.describe = describe }
+
+// Value is Get for files that may be removed.
+func (f *Following[T]) Value() (T, error) {
+	value := f.Get()
+	if err := f.removed.Load(); err != nil {
+		return value, *err
+	}
+	return value, nil
 }
 
 // lookAgain is how long a change may go unseen.
@@ -61,12 +78,18 @@ func (f *Following[T]) look() {
 		info, err = f.statOpen()
 	}
 	if err == nil && sameFile(info, f.seen) {
+		f.removed.Store(nil)
+		return
+	}
+	if f.describe != nil && errors.Is(err, fs.ErrNotExist) {
+		f.lose(err)
 		return
 	}
 	if err == nil {
 		err = f.reload()
-		if err == nil && f.opener.subject != "" {
-			f.opener.Log().Infof("table %s has changed -- restarting", f.opener.subject)
+		if err == nil {
+			f.removed.Store(nil)
+			f.tellChange()
 		}
 	}
 	complaint := ""
@@ -77,6 +100,23 @@ func (f *Following[T]) look() {
 		f.opener.Log().Warnf("%s: %s: keeping the last good version", f.path, complaint)
 	}
 	f.complain = complaint
+}
+
+func (f *Following[T]) tellChange() {
+	if f.opener.subject != "" {
+		f.opener.Log().Infof("table %s has changed -- restarting", f.opener.subject)
+	}
+}
+
+// lose notes that the file was removed, once.
+func (f *Following[T]) lose(err error) {
+	if f.removed.Load() != nil {
+		return
+	}
+	err = f.describe(err)
+	f.removed.Store(&err)
+	f.tellChange()
+	f.opener.Log().Errorf("%s", err)
 }
 
 // statOpen looks at a file that only OpenFile can reach.

@@ -250,3 +250,40 @@ func TestFollow(t *testing.T) {
 		t.Errorf("after the file is gone: %q", got)
 	}
 }
+
+func TestFollowRemovable(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "f")
+	now, log := time.Unix(1e9, 0), &maillog.Memory{}
+	o := NewOpener(Setup{Now: func() time.Time { return now }, Log: maillog.New(log, "t", 1, nil)})
+	write := func() {
+		if err := os.WriteFile(path, []byte("1"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	f, err := Follow(o, path, func(file *os.File) (string, error) { return "value", file.Close() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := errors.New("it is gone")
+	f.Removable(func(error) error { return gone })
+	check := func(want error) {
+		t.Helper()
+		now = now.Add(2 * time.Second)
+		if v, err := f.Value(); v != "value" || !errors.Is(err, want) {
+			t.Errorf("%q, %v; want %v", v, err, want)
+		}
+	}
+	check(nil)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	check(gone)
+	check(gone)
+	write()
+	check(nil)
+	if log.String() != "t: error: it is gone" {
+		t.Errorf("log: %s", log)
+	}
+}

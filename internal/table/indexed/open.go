@@ -49,7 +49,8 @@ func LMDB(o *table.Opener, name string, use table.Use) (table.Table, error) {
 // indexed is an open table. Its name in complaints has the file's suffix, but
 // for lmdb:, as in Postfix.
 type indexed struct {
-	name    string
+	name    string // with the file's name
+	spec    string // as in the configuration
 	current *table.Following[contents]
 }
 
@@ -74,11 +75,12 @@ func open(o *table.Opener, kind, name string) (table.Table, error) {
 	if err != nil {
 		return nil, openError{kind, path, err}
 	}
+	current.Removable(func(err error) error { return openError{kind, path, err} })
 	shown := path
 	if kind == "lmdb" {
 		shown = name
 	}
-	return &indexed{kind + ":" + shown, current}, nil
+	return &indexed{kind + ":" + shown, kind + ":" + name, current}, nil
 }
 
 // openError is the reason in the words of the type's library.
@@ -232,7 +234,10 @@ func warnOlder(o *table.Opener, path, source string, file *os.File) {
 
 // Lookup implements table.Table.
 func (t *indexed) Lookup(_ context.Context, key string) (string, bool, error) {
-	c := t.current.Get()
+	c, err := t.current.Value()
+	if err != nil {
+		return "", false, fmt.Errorf("%s is unavailable. %w", t.spec, err)
+	}
 	stored := make([]byte, 0, 64)
 	stored = append(stored, key...)
 	if c.null {
