@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -536,9 +537,9 @@ func TestReconfigure(t *testing.T) {
 // and not before.
 func TestReleased(t *testing.T) {
 	within(t, nil, func(t *testing.T, w *world) {
-		released := 0
+		var released atomic.Int32 // called from the loop
 		n := w.neighbours()
-		n.Released = func() { released++ }
+		n.Released = func() { released.Add(1) }
 		reconfigure := func(n Neighbours) {
 			t.Helper()
 			if err := w.loop.Reconfigure(context.Background(), w.cfg, n); err != nil {
@@ -550,11 +551,11 @@ func TestReleased(t *testing.T) {
 		w.store.put(mail("s@x", "ok@d.example"), queue.Incoming)
 		wait(time.Second)
 		reconfigure(w.neighbours())
-		if wait(time.Second); released != 0 {
+		if wait(time.Second); released.Load() != 0 {
 			t.Error("released while a delivery is under way")
 		}
-		if wait(20 * time.Second); released != 1 {
-			t.Errorf("released %d times after the delivery", released)
+		if wait(20 * time.Second); released.Load() != 1 {
+			t.Errorf("released %d times after the delivery", released.Load())
 		}
 	})
 }

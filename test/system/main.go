@@ -56,6 +56,7 @@ func prepared(run func(dir string) (int, error)) int {
 	dir, err := os.MkdirTemp("", "ph")
 	if err == nil {
 		defer os.RemoveAll(dir)
+		os.Setenv("GORACE", "atexit_sleep_ms=0") // or each command takes a second
 		os.Setenv(binVariable, filepath.Join(dir, "bin"))
 		os.Setenv(tmpVariable, dir) // so that names of sockets stay short
 		err = errors.Join(os.Chmod(dir, 0o755), build(Bin()))
