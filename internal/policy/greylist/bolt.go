@@ -117,6 +117,9 @@ var metaBucket, lengthKey = []byte("meta"), []byte("lengths")
 func bucketName(kind Kind) []byte { return []byte(kind.String()) }
 
 func (b *Bolt) open() error {
+	if err := checkFile(b.path); err != nil {
+		return err
+	}
 	var db *bolt.DB
 	err := guarded(func() (err error) {
 		// The free list is kept in the file: to find it anew, the library goes

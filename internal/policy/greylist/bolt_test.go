@@ -130,7 +130,7 @@ func use(t *testing.T, path string) {
 			Sender: fmt.Sprintf("user%06d@s.example", i), Recipient: "r@example.com"})
 	}
 	for round := range 3 {
-		for i := range 3000 {
+		for i := range 800 {
 			if d := ask(i); !d.Pass && !strings.HasPrefix(d.Action, "DEFER_IF_PERMIT") {
 				t.Fatalf("%+v", d)
 			}

@@ -132,7 +132,7 @@ func oddKeys(t *testing.T, s greylist.Store) {
 // model compares with a map, over many random changes.
 func model(t *testing.T, s greylist.Store) {
 	ctx, random, want := t.Context(), rand.New(rand.NewPCG(1, 2)), map[string]greylist.Entry{}
-	for range 3000 {
+	for range 1500 {
 		key := fmt.Sprint(random.IntN(50))
 		switch random.IntN(10) {
 		case 0, 1:
